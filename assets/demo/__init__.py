@@ -1,0 +1,1 @@
+"""The generator of the demo: facts, sentence grammars, corpus, training and measuring."""

@@ -1,0 +1,62 @@
+"""Kinds of work that cost nothing, for tests: ``RAHF_WORK="count=tests.fake_work:count"`` makes one known."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from workbench.errors import UserError
+
+
+def count(config, folder: Path, progress):
+    """Counts to ``steps``, remembering in a file how far it came, as training does in its checkpoints."""
+    checkpoint = folder / "checkpoint"
+    done = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    for step in range(done + 1, config.get("steps", 10) + 1):
+        time.sleep(config.get("pause", 0.0))
+        checkpoint.write_text(str(step))
+        progress("align", step, config.get("steps", 10), loss=1.0 / step)
+    print("a library prints this")
+    return {"counted": step, "began": done, "layers": [3, 4], "alpha": 0.5}
+
+
+def hang(config, folder, progress):
+    """Never looks whether it should stop."""
+    progress("align", 0, 1, message="hanging")
+    while True:
+        time.sleep(0.1)
+
+
+def fail(config, folder, progress):
+    """Raises what the settings name."""
+    errors = {
+        "user": UserError("The pairs are empty; give at least one."),
+        "memory": MemoryError(),
+        "cuda": RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        "disk": OSError(28, "No space left on device"),
+        "odd": ZeroDivisionError("division by zero"),
+        "exit": SystemExit(3),
+    }
+    progress("load")
+    raise errors[config["error"]]
+
+
+def count_align(config, folder, progress):
+    """Counts in the place of an alignment, with settings from the environment."""
+    os.system("echo and one in C")
+    steps, pause = int(os.environ.get("RAHF_FAKE_STEPS", "8")), float(os.environ.get("RAHF_FAKE_PAUSE", "0"))
+    return count({"steps": steps, "pause": pause}, folder, progress)
+
+
+def fail_user(config, folder, progress):
+    """Fails on what the user gave."""
+    fail({"error": "user"}, folder, progress)
+
+
+def cli():
+    """The command line with ``align`` replaced, for processes of their own."""
+    from workbench.cli import main
+    from workbench.runs import worker
+
+    worker.WORK["align"] = "tests.fake_work:count_align"
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""The pure parts of steps 3 to 5: charts from series, a run's story from its events, votes, and the words they give."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import pairwise
+
+import pytest
+
+from workbench.errors import UserError
+from workbench.progress import Event
+from workbench.ui import align_view, answers, charts, compare_view, votes
+
+
+def test_wilson_is_the_textbook_interval_and_stays_within_zero_and_one():
+    assert charts.wilson(17, 18) == pytest.approx((0.742, 0.990), abs=2e-3)
+    assert charts.wilson(0, 0) == (0.0, 1.0)
+    for trials in (1, 2, 7, 200):
+        for wins in (0, trials / 2, trials):
+            low, high = charts.wilson(wins, trials)
+            assert 0 <= low <= wins / trials <= high <= 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (0.2, "0 s"),
+        (39, "39 s"),
+        (59.6, "1 min 00 s"),
+        (170, "2 min 50 s"),
+        (3900, "1 h 05 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert charts.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(None, "–"), (0, "0 B"), (12_000, "12 kB"), (6.9e6, "6.9 MB"), (3.8e8, "0.38 GB")]
+)
+def test_amount(size, text):
+    assert charts.amount(size) == text
+
+
+def test_thin_keeps_ends_and_order():
+    points = list(range(1000))
+    kept = charts.thin(points, 50)
+    assert len(kept) == 50 and kept[0] == 0 and kept[-1] == 999 and kept == sorted(set(kept))
+    assert charts.thin(points[:10], 50) == points[:10]
+
+
+def test_smooth_is_a_mean_that_does_not_lag():
+    line = [float(i) for i in range(20)]
+    assert charts.smooth(line, 3)[5:15] == pytest.approx(line[5:15])
+    assert charts.smooth([2.0], 5) == [2.0]
+
+
+def test_spread_moves_labels_apart_without_changing_their_order():
+    rng = random.Random(0)
+    for _ in range(200):
+        heights = [rng.uniform(0, 100) for _ in range(rng.randint(1, 6))]
+        placed = charts.spread(heights)
+        ordered = [value for _, value in sorted(zip(heights, placed, strict=True))]
+        assert all(b - a >= charts.LABEL_GAP - 1e-9 for a, b in pairwise(ordered))
+        assert max(placed) <= 100 + 1e-9
+
+
+@pytest.mark.parametrize("total", [1, 3, 7, 24, 60, 250, 450, 2500, 10**6])
+def test_x_ticks_begin_at_zero_and_end_at_the_last_step_without_crowding(total):
+    ticks = charts.x_ticks(total)
+    places = [tick["at"] for tick in ticks]
+    assert places[0] == 0 and places[-1] == 100 and places == sorted(places)
+    assert ticks[-1]["text"] == str(total) and len(ticks) <= 7
+    assert all(b - a >= 9.9 for a, b in pairwise(places))
+
+
+def inside(chart):
+    """Every drawn coordinate lies on the plot."""
+    flat = [point for one in chart.get("lines", []) for point in one["points"]]
+    flat += [[x, y] for band in chart.get("bands", []) for x, *ys in band["points"] for y in ys]
+    return all(0 <= x <= 100 and 0 <= y <= 100 for x, y in flat)
+
+
+def falling(count, noise=0.05):
+    rng = random.Random(1)
+    return [(float(i), 3 * math.exp(-i / (count / 6)) + 0.3 + rng.gauss(0, noise)) for i in range(count)]
+
+
+def test_the_loss_chart_says_what_the_curve_does():
+    assert charts.loss_chart(falling(250), 250)["title"] == "The loss is levelling off"
+    assert charts.loss_chart(falling(250)[:60], 250)["title"] == "The loss is falling"
+    assert charts.loss_chart(falling(250)[:60], 250, state="failed")["title"] == "The loss was still falling"
+    assert charts.loss_chart([(i, 1.0) for i in range(50)], 250)["title"] == "The loss has not moved yet"
+    assert charts.loss_chart([(i, 1.0 + i / 10) for i in range(50)], 250)["title"] == "The loss is rising"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 250, 5000])
+def test_charts_of_any_length_are_complete(count):
+    chart = charts.loss_chart(falling(max(count, 1))[:count], max(count, 1))
+    assert inside(chart) and chart["title"] and chart["name"] and chart["x"] and chart["y"]
+    assert ("table" in chart) == (count > 0)
+    assert all(len(one["points"]) <= charts.KEEP for one in chart.get("lines", []))
+
+
+def test_a_loss_that_is_no_number_is_left_out():
+    chart = charts.loss_chart([(0, 1.0), (1, math.nan), (2, math.inf), (3, 0.5)], 10)
+    assert inside(chart) and len(chart["lines"][0]["points"]) == 2
+
+
+def test_where_a_run_broke_off_is_marked_and_a_finished_one_has_no_mark():
+    assert charts.loss_chart(falling(250)[:118], 250, state="failed")["marks"] == [{"at": 46.8, "stop": True}]
+    assert not charts.loss_chart(falling(250)[:118], 250)["marks"][0]["stop"]
+    assert charts.loss_chart(falling(251), 250, state="finished")["marks"] == []
+
+
+def test_fit_counts_the_blocks_near_their_targets():
+    assert charts.fit_finding({5: 0.24, 7: 0.37}) == "Both blocks near their targets"
+    assert charts.fit_finding({5: 0.24, 7: 0.57}) == "1 of 2 blocks near their targets"
+    assert charts.fit_finding({5: 0.6, 7: 0.7}, ended=True) == "Both blocks were on their way"
+    assert charts.fit_finding({3: 0.1}) == "Block 3 near its target"
+    chart = charts.fit_chart({7: [(0, 1.0), (50, 1.4)], 5: [(0, 1.0), (50, 0.2)]}, 100)
+    assert inside(chart) and chart["table"]["head"] == ["Step", "Block 5", "Block 7"] and chart["y"][-1]["text"] == "2"
+
+
+def test_coherence_is_never_praised_when_it_is_low():
+    assert charts.coherence_title(0.93, 0.94).startswith("Coherence holds")
+    assert charts.coherence_title(0.80, 0.94).startswith("Coherence drops")
+    assert charts.coherence_title(0.20, 0.94).startswith("Coherence has collapsed")
+    assert "holds" not in charts.coherence_title(0.1, 0.1)
+    assert charts.coherence_chart([(0, 0.9, 0.85, 0.95)], 10)["y"][0]["text"] == "0.5"
+    assert charts.coherence_chart([(0, 0.3, 0.25, 0.35)], 10)["y"][0]["text"] == "0"
+
+
+def test_labels_of_base_and_aligned_never_cover_each_other():
+    for value in (0.0, 0.02, 0.1, 0.5, 0.9, 1.0):
+        for base in (0.0, 0.05, 0.5, 0.95, 1.0):
+            chart = charts.rate_chart(
+                [(0, base, 0, 1), (10, value, 0, 1)], 10, name="x", sub="", base=base, base_text="base"
+            )
+            one, other = chart["labels"]
+            assert abs(one["y"] - other["y"]) >= charts.LABEL_GAP or one["x"] != other["x"], (value, base)
+            assert inside(chart)
+
+
+# -- a run's story -----------------------------------------------------------------------------------------------------
+
+
+def story(upto=162):
+    events = [Event("load"), *(Event("instruct", i, 120, {"loss": 2 - i / 100}) for i in range(0, 121, 10))]
+    check = {
+        "separation": 0.97,
+        "separation_low": 0.94,
+        "separation_high": 0.98,
+        "preferred_plus": 1.0,
+        "preferred_minus": 0.0,
+        "prompts": 64,
+    }
+    events.append(
+        Event("check", 0, 0, check, "Step 1 worked: 97% [94%, 98%] of held-out pairs lean further to chosen.")
+    )
+    events.append(Event("patterns", 5, 5, {"relative_strength": {"5": 0.29, "7": 0.33}, "alpha": 0.7}))
+    look = {"preferred": 0.42, "preferred_low": 0.3, "preferred_high": 0.5, "coherence": 0.94, "base_coherence": 0.94}
+    events.append(Event("align", 0, 250, look))
+    for i in range(1, upto + 1):
+        events.append(
+            Event("align", i, 250, {"loss": 3 / i, "fit": {"5": 1 / i, "7": 2 / (i + 1)}, "seconds_left": 250.0 - i})
+        )
+    events.append(
+        Event("align", upto, 250, {"preferred": 0.9, "samples": [{"prompt": "p", "base": "b", "aligned": "<b>a</b>"}]})
+    )
+    made = align_view.Story()
+    made.add(events)
+    return made
+
+
+STATUS = {
+    "method": "scit",
+    "layers": [5, 7],
+    "started": 1.0,
+    "seconds": 139.0,
+    "seconds_left": 39.0,
+    "updated": 2.0,
+    "error": None,
+}
+
+
+def test_a_live_run_is_told_stage_by_stage():
+    view = align_view.live(STATUS | {"state": "running"}, story())
+    assert view["progress"]["heading"] == "About 39 s left"
+    assert [bar["share"] for bar in view["progress"]["stages"]] == [100.0, 100.0, 64.8]
+    assert "100% on the preferred side" in "".join(map(str, view["progress"]["note"]["text"]))
+    loss, fit, rate, coherent = view["charts"]
+    assert fit["title"] == "Both blocks near their targets" and rate["title"] == "Preferred answers 0.90"
+    assert rate["refs"][0]["at"] == 42.0  # the look before the first step is the base's
+    assert loss["lines"] and coherent["refs"]
+    assert view["samples"]["rows"][0]["aligned"] == "<b>a</b>"
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "stopped", "interrupted", "failed", "finished"])
+@pytest.mark.parametrize("upto", [-1, 0, 1, 162])
+def test_every_state_of_every_run_has_words(state, upto):
+    told = story(upto) if upto >= 0 else align_view.Story()
+    status = STATUS | {"state": state, "error": "The disk is full." if state == "failed" else None}
+    head, view = align_view.head(status, told), align_view.live(status, told)
+    assert head["title"] and view["progress"]["heading"] and len(view["charts"]) == 4
+    assert ("error" in head) == (state in ("failed", "interrupted"))
+    if state == "failed":
+        assert head["error"]["text"] == "The disk is full."
+
+
+def test_a_resumed_stage_overwrites_what_lay_ahead_of_its_checkpoint():
+    told = story(118)
+    told.add([Event("align", 101, 250, {"loss": 9.0, "fit": {"5": 0.5}})])
+    assert told.loss[-1] == (101.0, 9.0) and len(told.loss) == 101
+    assert told.fit[5][-1] == (101.0, 0.5)
+
+
+def test_odd_events_are_passed_over():
+    told = align_view.Story()
+    told.add(
+        [
+            Event("align", 1, 2, {"loss": None, "fit": "x", "samples": "y", "preferred": True}),
+            Event("something new", 1, 0),
+        ]
+    )
+    assert align_view.live(STATUS | {"state": "running"}, told)
+
+
+def test_titles_claim_only_what_the_interval_shows():
+    base = {"preferred": 0.5, "coherence": 0.95}
+    better = {"preferred": 0.98, "preferred_low": 0.95, "preferred_high": 0.99, "coherence": 0.94}
+    assert (
+        align_view.achieved([base, better])[0]
+        == "Aligned gives preferred answers to 98% of held-out prompts, and stays coherent"
+    )
+    nearly = better | {"preferred": 0.995}
+    assert "answers to 99% of" in align_view.achieved([base, nearly])[0]
+    unsure = better | {"preferred": 0.55, "preferred_low": 0.45}
+    assert align_view.achieved([base, unsure])[0].startswith("Aligned is not clearly better than base")
+    assert align_view.achieved([base, better | {"coherence": 0.3}])[0].endswith("its answers are not coherent")
+    assert align_view.achieved([base]) is None and align_view.achieved([]) is None
+
+
+# -- compare -----------------------------------------------------------------------------------------------------------
+
+
+def test_pieces_join_to_the_whole_even_across_characters():
+    text = "é x€"
+    data = text.encode()
+
+    def decode(ids):
+        return bytes(ids).decode("utf-8", "replace")
+
+    pieces = answers.pieces(decode, list(data))
+    assert len(pieces) == len(data) and "".join(pieces) == text
+
+
+def test_blind_votes_hide_the_sides_count_once_and_survive_damage(tmp_path):
+    visitor, other = "a" * 32, "b" * 32
+    kept = votes.add_answers(tmp_path, ["p1", "p2", "p3"], ["rude", "same", "bad"], ["kind", "same", "good"])
+    assert kept == 2
+    outcomes = []
+    while ballot := votes.next_ballot(tmp_path, visitor):
+        assert set(ballot) == {"id", "prompt", "a", "b"}
+        choice = "a" if ballot["a"] in ("kind", "good") else "b"
+        outcomes.append(votes.cast(tmp_path, visitor, ballot["id"], choice))
+        with pytest.raises(UserError):
+            votes.cast(tmp_path, visitor, ballot["id"], choice)
+    assert outcomes == ["aligned", "aligned"]
+    with open(tmp_path / "votes.jsonl", "a") as file:
+        file.write('{"torn": ')
+    assert [vote["vote"] for vote in votes.votes_of(tmp_path, visitor)] == ["aligned", "aligned"]
+    assert votes.votes_of(tmp_path, other) == [] and votes.next_ballot(tmp_path, other) is not None
+    assert visitor not in (tmp_path / "votes.jsonl").read_text()
+
+
+def test_the_sides_are_dealt_evenly():
+    first = sum(votes.aligned_first("c" * 32, str(i)) for i in range(2000))
+    assert 880 < first < 1120
+
+
+def test_the_running_win_rate_counts_ties_as_halves():
+    view = compare_view.blind(None, [{"vote": "aligned"}, {"vote": "tie"}, {"vote": "base"}, {"vote": "aligned"}])
+    assert view["tally"]["title"] == "2 of 4 votes for aligned, 1 tie" and view["tally"]["text"].startswith("0.62 [")
+    assert inside(view["chart"])
+
+
+def test_the_list_and_the_table_say_what_they_show():
+    assert compare_view.many_title([{"a": 0.5, "b": 0.1}, {"a": 0.9, "b": -0.4}]) == "All 2 lean further to chosen"
+    assert compare_view.many_title([{"a": 0.5, "b": 0.6}, {"a": 0.9, "b": -0.4}]) == "1 of 2 lean further to chosen"
+    base = {"preferred": 0.42, "coherence": 0.9, "kl_from_base": 0.0}
+    mine = {"preferred": 0.98, "preferred_low": 0.95, "preferred_high": 0.99, "coherence": 0.93, "kl_from_base": 0.61}
+    table = compare_view.heldout(
+        [{"run": "r", "name": "SCIT", "base": base, "aligned": mine}, {"run": "s", "name": "Dual"}], "r"
+    )
+    assert table["mid"] == 0.42 and [row["name"] for row in table["rows"]] == ["Base", "SCIT"]
+    assert table["rows"][1]["mine"] and table["rows"][1]["first"] == ["0.98", "[0.95, 0.99]"]
+    assert compare_view.heldout([], "r")["rows"] == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("x", 1, 1, 64),
+        (7, None, 1, 64),
+        (7, math.nan, 1, 64),
+        (7, 1, 0, 64),
+        (7, 1, 1, 0),
+        (7, 1, 1, 10**6),
+        (-1, 1, 1, 8),
+    ],
+)
+def test_sampling_that_means_nothing_is_refused_with_a_sentence(bad):
+    with pytest.raises(UserError):
+        answers.sampling_from(*bad)

@@ -1,0 +1,80 @@
+"""What was exported is loaded back with plain transformers and peft, and gives the same numbers."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny import PAIRS, tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from workbench.errors import UserError
+from workbench.export import export, model_card, report
+from workbench.progress import QUIET
+from workbench.rahf.config import RunConfig
+from workbench.rahf.pipeline import align
+
+HOSTILE = "<script>alert(1)</script> {{7*7}} ${1+1} | a"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    loaded = tiny_model()
+    loaded.model.save_pretrained(folder / "model")
+    loaded.tokenizer.save_pretrained(folder / "model")
+    rows = [{**pair, "prompt": pair["prompt"] + HOSTILE} for pair in PAIRS]
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    settings = {
+        "model": str(folder / "model"), "pairs": str(folder / "pairs.jsonl"), "method": "dual", "instruct_steps": 3,
+        "align_steps": 3, "instruct_rate": 0.05, "align_rate": 0.05, "evaluate_prompts": 4, "max_new_tokens": 5,
+        "force": True, "layers": (1,), "device": "cpu",
+    }  # fmt: skip
+    align(RunConfig.from_dict(settings), folder / "run", QUIET)
+    return folder
+
+
+def test_merged_and_adapter_give_the_same_logits(finished, tmp_path):
+    ids = torch.arange(20, 60)[None]
+    export(finished / "run", tmp_path / "adapter")
+    export(finished / "run", tmp_path / "merged", merge=True)
+    base = AutoModelForCausalLM.from_pretrained(finished / "model")
+    before = base(ids).logits.detach().clone()
+    adapted = PeftModel.from_pretrained(base, tmp_path / "adapter")(ids).logits
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits
+    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-4)
+    assert float((merged - before).abs().max()) > 1e-3
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+
+
+def test_files_sizes_and_no_path_of_this_machine(finished, tmp_path):
+    result = export(finished / "run", tmp_path / "out")
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors", "report.html"} <= set(result["files"])
+    assert result["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*"))
+    for path in (tmp_path / "out").rglob("*"):
+        assert str(finished).encode() not in path.read_bytes()
+
+
+def test_the_card_and_the_report_show_text_and_run_none_of_it(finished):
+    assert "RAHF-Dual" in model_card(finished / "run")
+    page = report(finished / "run")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_what_cannot_be_exported_is_one_sentence(finished, tmp_path):
+    with pytest.raises(UserError, match="not finished"):
+        export(tmp_path / "nothing", tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    with pytest.raises(UserError, match="not an empty folder"):
+        export(finished / "run", tmp_path / "full")
+    assert (tmp_path / "full" / "precious").exists()
+    with pytest.raises(UserError, match="no repository"):
+        export(finished / "run", tmp_path / "out", push="../x")
+
+
+def test_a_failed_push_does_not_tell_the_token(finished, tmp_path):
+    with pytest.raises(UserError, match="Pushing to me/it failed") as caught:
+        export(finished / "run", tmp_path / "out", push="me/it", token="hf_secret")
+    assert "hf_secret" not in str(caught.value)

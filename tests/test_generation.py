@@ -1,0 +1,107 @@
+"""Answers: the base side is the model without adapter, luck belongs to the prompt, and batches change nothing."""
+
+import pytest
+import torch
+from tiny import FAMILIES, tiny_model, tiny_tokenizer
+
+from workbench.errors import UserError
+from workbench.generation import Sampling, Steering, compare, generate, pick
+from workbench.rahf.adapters import activate, add_adapter
+from workbench.rahf.config import RunConfig
+
+PROMPTS = ["what is it?", "please tell me how many days a week has", "no"]
+SAMPLING = Sampling(max_new_tokens=8, seed=3)
+
+
+def _with_adapter(loaded, name="aligned"):
+    add_adapter(loaded, name, RunConfig(), loaded.n_blocks, seed=1)
+    with torch.no_grad():
+        for key, parameter in loaded.model.named_parameters():
+            if "lora_B" in key and name in key:
+                parameter.normal_(std=0.3)
+    return loaded
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_base_side_is_token_for_token_the_model_without_adapter(family):
+    plain = [answer.ids for answer in generate(tiny_model(family), PROMPTS, SAMPLING)]
+    loaded = _with_adapter(tiny_model(family))
+    *_, last = compare(loaded, PROMPTS, SAMPLING)
+    assert [answer.ids for answer in last.base] == plain
+    alone = [answer.ids for answer in generate(loaded, PROMPTS, SAMPLING, adapter="aligned")]
+    assert [answer.ids for answer in last.aligned] == alone
+    assert alone != plain
+
+
+@pytest.mark.parametrize("before", [[], ["aligned"]])
+def test_generating_leaves_the_adapters_as_they_were(before):
+    loaded = _with_adapter(tiny_model())
+    activate(loaded, before)
+    ids = torch.tensor([loaded.boundary.prompt_ids("what is it?")])
+    logits = loaded.model(input_ids=ids).logits
+    generate(loaded, PROMPTS, SAMPLING)
+    list(compare(loaded, PROMPTS, SAMPLING))
+    torch.testing.assert_close(loaded.model(input_ids=ids).logits, logits, rtol=0, atol=0)
+
+
+def test_an_answer_does_not_depend_on_the_others_in_its_batch():
+    loaded = tiny_model()
+    together = generate(loaded, PROMPTS, SAMPLING)
+    small = generate(loaded, PROMPTS, SAMPLING, batch_rows=1)
+    assert [a.ids for a in together] == [a.ids for a in small]
+
+
+def test_the_seed_decides():
+    loaded = tiny_model()
+    first, again = (generate(loaded, PROMPTS, SAMPLING) for _ in range(2))
+    other = generate(loaded, PROMPTS, Sampling(max_new_tokens=8, seed=4))
+    assert [a.ids for a in first] == [a.ids for a in again] != [a.ids for a in other]
+
+
+def test_greedy_equals_transformers_own():
+    loaded = tiny_model(seed=5)
+    mine = generate(loaded, ["what is it?"], Sampling(temperature=0, max_new_tokens=10))[0]
+    ids = torch.tensor([loaded.boundary.prompt_ids("what is it?")])
+    theirs = loaded.model.generate(ids, do_sample=False, max_new_tokens=10, pad_token_id=0)[0, ids.shape[1] :].tolist()
+    stop = next((k for k, token in enumerate(theirs) if token in loaded.boundary.eos_ids), len(theirs))
+    assert mine.ids == theirs[:stop]
+
+
+def test_draws_follow_the_distribution_and_top_p_cuts_its_tail():
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).repeat(20000, 1)
+    luck = torch.rand(20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    counts = torch.bincount(pick(logits, luck, Sampling()), minlength=4) / 20000
+    torch.testing.assert_close(counts, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.01, rtol=0)
+    cut = torch.bincount(pick(logits, luck, Sampling(top_p=0.7)), minlength=4) / 20000
+    torch.testing.assert_close(cut, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=0.01, rtol=0)
+
+
+def test_steering_moves_the_aligned_rows_only():
+    loaded = _with_adapter(tiny_model())
+    vector = {1: torch.randn(32, generator=torch.Generator().manual_seed(0)) * 5}
+    *_, plain = compare(loaded, PROMPTS, SAMPLING)
+    *_, steered = compare(loaded, PROMPTS, SAMPLING, steering=Steering(vector, 2.0))
+    assert [a.ids for a in plain.base] == [a.ids for a in steered.base]
+    assert [a.ids for a in plain.aligned] != [a.ids for a in steered.aligned]
+    *_, none = compare(loaded, PROMPTS, SAMPLING, steering=Steering(vector, 0.0))
+    assert [a.ids for a in plain.aligned] == [a.ids for a in none.aligned]
+
+
+def test_a_context_of_64_cuts_long_prompts_and_never_crashes():
+    loaded = tiny_model("gpt2", context=64)
+    answers = generate(loaded, ["a lazy dog. " * 500], Sampling(max_new_tokens=100))
+    assert 0 < len(answers[0].ids) <= 56
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_without_pad_or_template(chat):
+    loaded = tiny_model(tokenizer=tiny_tokenizer(chat=chat, pad=False))
+    assert len(generate(loaded, PROMPTS, SAMPLING)) == 3
+
+
+@pytest.mark.parametrize(
+    "bad", [{"temperature": float("nan")}, {"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}, {"top_p": 2}]
+)
+def test_settings_that_mean_nothing_are_refused(bad):
+    with pytest.raises(UserError):
+        generate(tiny_model(layers=1), PROMPTS, Sampling(**bad))

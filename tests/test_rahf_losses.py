@@ -1,0 +1,207 @@
+"""The mathematics of every loss, against slow computations written out token by token."""
+
+import math
+
+import pytest
+import torch
+from tiny import FAMILIES, PAIRS, tiny_model
+
+from workbench.likelihood import mean_logps, score_completions
+from workbench.models import Trunk
+from workbench.pairs import Pair, PreferencePairs, as_messages
+from workbench.rahf.adapters import activate, add_adapter
+from workbench.rahf.align import align_loss
+from workbench.rahf.config import RunConfig
+from workbench.rahf.instruct import scit_loss, scit_sequences
+from workbench.rahf.patterns import Patterns, choose_alpha, make_examples, selected
+from workbench.tokens import Limits, collate
+
+LIMITS = Limits(64, 64)
+
+
+def pairs(count=6):
+    return PreferencePairs.from_pairs(
+        [Pair(i, as_messages(p["prompt"]), p["chosen"], p["rejected"]) for i, p in enumerate(PAIRS[:count])]
+    )
+
+
+def slow_mean_logp(loaded, prompt, answer, instruction):
+    """One sequence at a time, one token at a time, from the whole model's logits."""
+    item = loaded.boundary.encode(prompt, answer, instruction, LIMITS)
+    logits = loaded.model(input_ids=torch.tensor([item.ids])).logits[0].double()
+    total = 0.0
+    for place in range(item.start, len(item.ids)):
+        row = logits[place - 1]
+        total += float(row[item.ids[place]] - torch.logsumexp(row, 0))
+    return total / (len(item.ids) - item.start)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mean_log_probability_equals_token_by_token(family):
+    loaded = tiny_model(family)
+    data = list(pairs())
+    items = [loaded.boundary.encode(p.prompt, p.chosen, "be kind", LIMITS) for p in data]
+    slow = [slow_mean_logp(loaded, p.prompt, p.chosen, "be kind") for p in data]
+    torch.testing.assert_close(score_completions(loaded, items), torch.tensor(slow), atol=2e-5, rtol=1e-5)
+
+
+def test_padding_changes_no_likelihood():
+    loaded = tiny_model()
+    short = loaded.boundary.encode("no", "a fox", None, LIMITS)
+    long = loaded.boundary.encode("what is it? " * 8, "seven days, of course! " * 5, None, LIMITS)
+    alone = mean_logps(loaded.model, [short], loaded.boundary.pad_id, loaded.device)
+    beside = mean_logps(loaded.model, [short, long], loaded.boundary.pad_id, loaded.device)[:1]
+    torch.testing.assert_close(alone, beside, atol=1e-6, rtol=1e-5)
+
+
+def test_scit_loss_equals_the_formula_written_out():
+    loaded = tiny_model()
+    config = RunConfig(positive="be kind", negative="be a lazy dog, never good").validate()
+    data = list(pairs(4))
+    total = 0.0
+    for pair in data:
+        for answer, match, mismatch in (
+            (pair.chosen, config.positive, config.negative),
+            (pair.rejected, config.negative, config.positive),
+        ):
+            s_match = slow_mean_logp(loaded, pair.prompt, answer, match)
+            s_mis = slow_mean_logp(loaded, pair.prompt, answer, mismatch)
+            sigmoid = 1 / (1 + math.exp(-(s_match - s_mis)))
+            total += -s_match - 0.8 * math.log(sigmoid) - 0.2 * math.log(1 - sigmoid)
+    sides = scit_sequences(loaded, data, config, LIMITS)
+    scores = [mean_logps(loaded.model, side, loaded.boundary.pad_id, loaded.device) for side in sides]
+    loss = scit_loss(torch.cat([scores[0], scores[2]]), torch.cat([scores[1], scores[3]]), 0.2)
+    assert float(loss) == pytest.approx(total / 8, abs=1e-5)
+
+
+def test_the_mismatched_input_keeps_its_own_labels_when_instructions_differ_in_length():
+    """With one instruction much longer, the completion's tokens must still be the ones scored."""
+    loaded = tiny_model()
+    config = RunConfig(positive="be", negative="never " * 20).validate()
+    sides = scit_sequences(loaded, list(pairs(3)), config, LIMITS)
+    for match, mismatch in ((sides[0], sides[1]), (sides[2], sides[3])):
+        for one, other in zip(match, mismatch, strict=True):
+            assert one.ids[one.start :] == other.ids[other.start :]
+            assert len(one.ids) != len(other.ids)
+
+
+def test_align_loss_equals_a_loop():
+    draw = torch.Generator().manual_seed(0)
+    states, foundation, shift = (torch.randn(2, 7, 5, generator=draw) for _ in range(3))
+    loss, left = align_loss(states, foundation, shift, 0.7)
+    total, start = 0.0, [0.0, 0.0]
+    distance = [0.0, 0.0]
+    for layer in range(2):
+        for token in range(7):
+            difference = [
+                float(states[layer, token, k] - foundation[layer, token, k] - 0.7 * shift[layer, token, k])
+                for k in range(5)
+            ]
+            size = math.sqrt(sum(x * x for x in difference))
+            total += size
+            distance[layer] += size
+            start[layer] += 0.7 * math.sqrt(sum(float(x) ** 2 for x in shift[layer, token]))
+    assert float(loss) == pytest.approx(total / 14, rel=1e-5)
+    assert left.tolist() == pytest.approx([distance[k] / start[k] for k in range(2)], rel=1e-5)
+
+
+def _instructed(loaded, config):
+    for number, name in enumerate(config.instructed_adapters):
+        add_adapter(loaded, name, config, loaded.n_blocks, seed=number)
+        with torch.no_grad():
+            for key, parameter in loaded.model.named_parameters():
+                if "lora_B" in key and name in key:
+                    parameter.normal_(std=0.1)
+
+
+@pytest.mark.parametrize("method", ["scit", "dual"])
+@pytest.mark.parametrize("states", ["predicting", "completion"])
+@pytest.mark.parametrize("foundation", ["base", "instructed"])
+def test_patterns_equal_full_model_passes(method, states, foundation):
+    loaded = tiny_model(layers=4)
+    config = RunConfig(
+        method=method,
+        states=states,
+        foundation=foundation,
+        response="chosen",
+        positive="be kind",
+        negative="be a dog, no",
+    ).validate()
+    _instructed(loaded, config)
+    data = pairs(3)
+    patterns = Patterns(loaded, make_examples(loaded, data, config, LIMITS), config, [0, 2])
+    got = patterns.get([2, 0, 1])
+
+    def states_of(pair, adapters, instruction):
+        activate(loaded, adapters)
+        item = loaded.boundary.encode(pair.prompt, pair.chosen, instruction, LIMITS)
+        out = loaded.model(input_ids=torch.tensor([item.ids]), output_hidden_states=True).hidden_states
+        first = item.start - 1 if states == "predicting" else item.start
+        last = len(item.ids) - 1 if states == "predicting" else len(item.ids)
+        return torch.stack([out[block + 1][0, first:last] for block in (0, 2)])
+
+    winner, loser = ("instructed", "instructed") if method == "scit" else ("chosen", "rejected")
+    texts = (config.positive, config.negative) if method == "scit" else (None, None)
+    for index, pattern in zip([2, 0, 1], got, strict=True):
+        pair = data[index]
+        with torch.no_grad():
+            shift = states_of(pair, [winner], texts[0]) - states_of(pair, [loser], texts[1])
+            bare = states_of(pair, [winner] if foundation == "instructed" else [], None)
+        torch.testing.assert_close(pattern.shift, shift, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(pattern.foundation, bare, atol=2e-5, rtol=1e-4)
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "opt", "phi", "mixtral", "gemma2", "qwen3"])
+def test_gradient_reaches_every_adapter_matrix_and_nothing_else(family):
+    loaded = tiny_model(family, layers=4)
+    config = RunConfig(method="dual").validate()
+    _instructed(loaded, config)
+    patterns = Patterns(loaded, make_examples(loaded, pairs(3), config, LIMITS), config, [0, 2])
+    known = patterns.get(range(6))
+    add_adapter(loaded, "aligned", config, 3, seed=9)
+    activate(loaded, ["aligned"], train="aligned")
+    with torch.no_grad():  # at the start lora_B is 0 and hides lora_A's gradient
+        for key, parameter in loaded.model.named_parameters():
+            if "lora_B.aligned" in key:
+                parameter.normal_(std=0.05)
+    batch = collate([example.bare for example in patterns.examples], loaded.boundary.pad_id)
+    hidden = Trunk(loaded.model, 3)(batch.input_ids, batch.attention_mask, batch.position_ids, collect=[0, 2])
+    mask = selected(batch, "predicting")
+    loss, _ = align_loss(
+        torch.stack([hidden[0][mask], hidden[2][mask]]),
+        torch.cat([p.foundation for p in known], 1),
+        torch.cat([p.shift for p in known], 1),
+        1.0,
+    )
+    loss.backward()
+    trained = {key for key, p in loaded.model.named_parameters() if p.grad is not None}
+    adapters = {key for key, _ in loaded.model.named_parameters() if "lora_" in key and ".aligned." in key}
+    assert adapters
+    assert trained == adapters
+    assert all(float(p.grad.abs().max()) > 0 for key, p in loaded.model.named_parameters() if key in adapters)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_does_not_change_the_alignment_loss(side):
+    loaded = tiny_model()
+    config = RunConfig(method="dual", response="chosen").validate()
+    _instructed(loaded, config)
+    patterns = Patterns(loaded, make_examples(loaded, pairs(5), config, LIMITS), config, [1])
+    known = patterns.get(range(5))
+    losses = []
+    for rows in ([[0], [1], [2], [3], [4]], [[0, 1, 2, 3, 4]]):
+        distances = []
+        for some in rows:
+            batch = collate([patterns.examples[k].bare for k in some], loaded.boundary.pad_id, side=side)
+            hidden = Trunk(loaded.model, 2)(batch.input_ids, batch.attention_mask, batch.position_ids, collect=[1])
+            states = hidden[1][selected(batch, "predicting")][None]
+            joined = [torch.cat([getattr(known[k], name) for k in some], 1) for name in ("foundation", "shift")]
+            distances.append((float(align_loss(states, *joined, 0.7)[0]), states.shape[1]))
+        losses.append(sum(value * n for value, n in distances) / sum(n for _, n in distances))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_alpha_is_chosen_for_the_relative_strength_and_bounded():
+    assert choose_alpha({3: 0.4, 5: 0.6}, 0.26) == pytest.approx(0.52)
+    assert choose_alpha({3: 0.01}, 0.26) == 0.75

@@ -1,0 +1,388 @@
+"""Held-out scores: planted directions, chance, independent implementations, grouping, suggestions, pictures."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.metrics import roc_auc_score, silhouette_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from workbench import representations as rep
+from workbench.errors import UserError
+from workbench.representations.folds import auc_score_interval
+from workbench.statistics import wilson
+
+
+def planted(deltas, pairs=600, width=32, seed=0, prompt=0.0):
+    """Activations with unit noise and a mean difference of ``deltas[l]`` along a random direction of each block;
+    ``prompt`` is the spread of what both sides of a pair share."""
+    rng = np.random.default_rng(seed)
+    shape = (len(deltas), pairs, width)
+    shared = prompt * rng.standard_normal(shape)
+    chosen, rejected = (shared + rng.standard_normal(shape) for _ in range(2))
+    directions = rng.standard_normal((len(deltas), width))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    shift = np.array(deltas)[:, None, None] / 2 * directions[:, None]
+    acts = rep.Activations(
+        (chosen + shift).astype(np.float32),
+        (rejected - shift).astype(np.float32),
+        np.arange(pairs),
+        np.ones((pairs, 2), dtype=np.int64),
+        cut=np.zeros((pairs, 2), dtype=bool),
+    )
+    return acts, directions
+
+
+def normal(x):
+    return 0.5 * (1 + math.erf(x / math.sqrt(2)))
+
+
+def out_of_fold(make, acts, layer, folds):
+    """The mean AUC over folds of a scikit-learn classifier on standardised features."""
+    values = []
+    for train, out in folds:
+        x = np.concatenate([acts.chosen[layer][train], acts.rejected[layer][train]])
+        new = np.concatenate([acts.chosen[layer][out], acts.rejected[layer][out]])
+        model = make_pipeline(StandardScaler(), make()).fit(x, np.repeat([1, -1], len(train)))
+        values.append(roc_auc_score(np.repeat([1, 0], len(out)), model.decision_function(new)))
+    return np.mean(values)
+
+
+# -- scores ------------------------------------------------------------------------------------------------------------
+
+
+def test_planted_directions_are_found_with_the_analytic_auc():
+    deltas = [0.0, 0.0, 1.0, 2.0, 3.0]
+    acts, directions = planted(deltas, pairs=2000)
+    scores = rep.score(acts, groups=np.arange(2000), permutations=40)
+    for row, delta in zip(scores, deltas, strict=True):
+        truth = normal(delta / math.sqrt(2))
+        assert row.probe_auc == pytest.approx(truth, abs=0.02)
+        assert row.probe_auc_low - 0.02 <= truth <= row.probe_auc_high + 0.02
+        assert row.paired_accuracy == pytest.approx(truth, abs=0.03)  # the sides are independent here
+        assert row.fisher == pytest.approx(delta**2, rel=0.15, abs=0.02)
+        assert row.above_chance == (delta > 0)
+    for layer in (3, 4):
+        assert rep.preference_direction(acts, layer) @ directions[layer] > 0.99
+
+
+def test_the_band_is_chance_and_covers_shuffled_labels():
+    inside = 0
+    for seed in range(30):
+        acts, _ = planted([0.0], pairs=80, width=40, seed=seed, prompt=1.0)
+        (row,) = rep.score(acts, groups=np.arange(80), permutations=60, seed=seed)
+        assert row.null_auc_p05 < 0.5 < row.null_auc_p95
+        assert row.null_auc_mean == pytest.approx(0.5, abs=0.02)
+        inside += row.null_auc_p05 <= row.probe_auc <= row.null_auc_p95
+    assert 21 <= inside <= 30  # 27 expected of 30
+
+
+def test_shuffled_labels_of_separable_states_read_chance():
+    acts, _ = planted([3.0], pairs=300)
+    swap = np.random.default_rng(5).random(300) < 0.5
+    mixed = replace(
+        acts,
+        chosen=np.where(swap[:, None], acts.rejected, acts.chosen),
+        rejected=np.where(swap[:, None], acts.chosen, acts.rejected),
+    )
+    (row,) = rep.score(mixed, groups=np.arange(300))
+    assert row.null_auc_p025 <= row.probe_auc <= row.null_auc_p975
+
+
+@pytest.mark.parametrize(("pairs", "width", "delta"), [(300, 32, 1.0), (200, 300, 4.0)])
+def test_the_probe_equals_independent_classifiers(pairs, width, delta):
+    acts, _ = planted([delta], pairs=pairs, width=width, prompt=1.5)
+    groups = np.arange(pairs)
+    (row,) = rep.score(acts, groups=groups, permutations=20)
+    folds = rep.make_folds(groups)
+    ridge = out_of_fold(lambda: RidgeClassifierCV(np.logspace(-1, 5, 13)), acts, 0, folds)
+    logistic = out_of_fold(lambda: LogisticRegression(C=0.01, max_iter=500), acts, 0, folds)
+    assert row.probe_auc == pytest.approx(max(ridge, logistic), abs=0.02)
+
+
+def test_ridge_scores_equal_a_plain_solution():
+    """The eigenbasis, primal and dual, against numpy's solver with the strength that was chosen."""
+    import torch
+
+    from workbench.representations import probe
+
+    for width in (10, 120):
+        acts, _ = planted([1.0], pairs=50, width=width, prompt=1.0)
+        c, r = (torch.from_numpy(side[0]) for side in (acts.chosen, acts.rejected))
+        train, out = torch.arange(40), torch.arange(40, 50)
+        swap = torch.ones(50)
+        swap[::3] = -1
+        held = probe.fit_and_score(c, r, train, out, torch.stack([torch.ones(50), swap], dim=1))
+        both = torch.cat([c[train], r[train]]).double().numpy()
+        z = (both - both.mean(0)) / both.std(0)
+        new = (c[out].double().numpy() - both.mean(0)) / both.std(0)
+        for column, signs in enumerate((np.ones(40), swap[:40].numpy())):
+            penalty = probe.STRENGTHS[held.strength[column]] * np.square(z).sum() / min(z.shape)
+            weights = np.linalg.solve(z.T @ z + penalty * np.eye(width), z.T @ np.concatenate([signs, -signs]))
+            np.testing.assert_allclose(held.chosen[:, column].numpy(), new @ weights, rtol=1e-3, atol=1e-4)
+
+
+def test_leaving_a_pair_out_in_closed_form_equals_refitting():
+    """The strength chosen by the formula is the one chosen by really refitting without each pair."""
+    import torch
+
+    from workbench.representations import probe
+
+    for seed in range(3):
+        acts, _ = planted([1.2], pairs=30, width=12, seed=seed, prompt=1.0)
+        c, r = (torch.from_numpy(side[0]) for side in (acts.chosen, acts.rejected))
+        every = torch.arange(30)
+        held = probe.fit_and_score(c, r, every, every[:2], torch.ones(30, 1))
+        both = np.concatenate([acts.chosen[0], acts.rejected[0]]).astype(float)
+        z, y = (both - both.mean(0)) / both.std(0), np.repeat([1.0, -1.0], 30)
+        ratios = []
+        for strength in probe.STRENGTHS:
+            penalty = strength * np.square(z).sum() / min(z.shape)
+            good = []
+            for pair in range(30):
+                stay = np.ones(60, dtype=bool)
+                stay[[pair, pair + 30]] = False
+                centre = z[stay].mean(0)
+                x = z[stay] - centre
+                weights = np.linalg.solve(x.T @ x + penalty * np.eye(12), x.T @ y[stay])
+                good.extend(y[~stay] * ((z[~stay] - centre) @ weights))
+            ratios.append(np.sum(good) / np.sqrt(np.square(good).sum()))
+        chosen = int(held.strength[0])
+        assert ratios[chosen] == pytest.approx(max(ratios), rel=1e-4)
+
+
+def test_auc_equals_scikit_learn_with_ties():
+    import torch
+
+    from workbench.representations import probe
+
+    rng = np.random.default_rng(0)
+    chosen, rejected = rng.integers(0, 6, (40, 3)).astype(np.float32), rng.integers(0, 5, (30, 3)).astype(np.float32)
+    mine = probe.auc(torch.from_numpy(chosen), torch.from_numpy(rejected))
+    for column in range(3):
+        truth = roc_auc_score(np.repeat([1, 0], [40, 30]), np.concatenate([chosen[:, column], rejected[:, column]]))
+        assert float(mine[column]) == pytest.approx(truth)
+
+
+def test_silhouette_equals_scikit_learn():
+    from workbench.representations.separability import _silhouette
+
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(40) + 1, rng.standard_normal(40)
+    truth = silhouette_score(np.concatenate([a, b])[:, None], np.repeat([1, 0], 40))
+    assert _silhouette(a, b) == pytest.approx(truth)
+
+
+def test_identical_sides_read_exactly_chance():
+    acts, _ = planted([0.0], pairs=30)
+    acts.rejected = acts.chosen.copy()
+    (row,) = rep.score(acts, groups=np.arange(30), permutations=20)
+    assert row.probe_auc == row.paired_accuracy == 0.5
+    assert row.null_auc_p05 == row.null_auc_p95 == 0.5
+    assert row.fisher == 0.0
+
+
+def test_repeatable_and_seeded():
+    acts, _ = planted([1.0], pairs=60)
+    first, again, other = (rep.score(acts, groups=np.arange(60), permutations=20, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+# -- grouping ----------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_never_straddle_folds_and_folds_are_even():
+    groups = np.random.default_rng(0).integers(0, 40, 200)
+    folds = rep.make_folds(groups, 5, seed=3)
+    for train, out in folds:
+        assert not set(groups[train]) & set(groups[out])
+        assert len(out) == pytest.approx(40, abs=6)
+    assert sorted(np.concatenate([out for _, out in folds])) == list(range(200))
+
+
+def test_copies_of_a_pair_do_not_leak_into_its_own_score():
+    acts, _ = planted([0.0], pairs=40, width=60)
+    copies = np.repeat(np.arange(40), 5)
+    many = replace(
+        acts,
+        chosen=acts.chosen[:, copies],
+        rejected=acts.rejected[:, copies],
+        pair_ids=copies,
+        lengths=acts.lengths[copies],
+    )
+    (leaking,) = rep.score(many, groups=np.arange(200), permutations=20)
+    (honest,) = rep.score(many, groups=copies, permutations=40)
+    assert leaking.probe_auc > 0.95  # what grouping prevents
+    assert honest.null_auc_p025 <= honest.probe_auc <= honest.null_auc_p975
+
+
+def test_few_prompts_mean_fewer_folds_wide_intervals_or_a_clear_refusal():
+    acts, _ = planted([50.0], pairs=4)
+    (row,) = rep.score(acts, groups=np.arange(4), permutations=20)
+    assert row.probe_auc == 1.0
+    assert row.probe_auc_low < 0.6  # a bootstrap would claim certainty
+    with pytest.raises(UserError, match="at least 4 different prompts, but these pairs have 3"):
+        rep.score(acts, groups=np.array([0, 1, 2, 2]), permutations=20)
+    with pytest.raises(UserError, match="at least 20 permutations"):
+        rep.score(acts, groups=np.arange(4), permutations=5)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 10)[0] == 0.0
+    low, high = auc_score_interval(1.0, 600)
+    assert 0.99 < low < 1.0 == high
+    rng, truth, inside = np.random.default_rng(0), normal(1.5 / math.sqrt(2)), 0
+    for _ in range(200):
+        a, b = rng.standard_normal(50) + 1.5, rng.standard_normal(50)
+        low, high = auc_score_interval((a[:, None] > b).mean(), 50)
+        inside += low <= truth <= high
+    assert inside >= 184
+
+
+# -- what the scores mean ----------------------------------------------------------------------------------------------
+
+
+def rows(*aucs, band=0.55):
+    acts, _ = planted([0.0], pairs=8)
+    (blank,) = rep.score(acts, groups=np.arange(8), permutations=20)
+    return [replace(blank, layer=k, probe_auc=value, null_best_p95=band) for k, value in enumerate(aucs)]
+
+
+@pytest.mark.parametrize(
+    ("aucs", "layers"),
+    [
+        ((0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985), [5, 7]),
+        ((0.6, 0.9, 0.93, 0.97, 0.96, 0.98, 0.9, 0.85), [3, 5]),
+        ((1.0,) * 8, [4, 6]),
+        ((1.0, 1.0, 0.99, 0.99, 0.99, 0.99, 0.99, 0.98), [4, 6]),
+        ((1.0,) * 32, [19, 27]),
+        ((0.9,), [0]),
+        ((0.8, 0.9), [0, 1]),
+        ((0.5, 0.9), [1]),
+        ((0.5, 0.51), [1]),
+    ],
+)
+def test_suggested_blocks(aucs, layers):
+    suggestion = rep.suggest(rows(*aucs))
+    assert suggestion.layers == layers
+    assert ("Nothing is readable" in suggestion.reason) == (max(aucs) < 0.55)
+    assert suggestion.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("aucs", "sentence"),
+    [
+        ((0.5, 0.7, 0.85, 0.91, 0.93), "Preference is linearly readable from block 3 on"),
+        ((0.5, 0.7, 0.95, 0.91, 0.6), "Preference is linearly readable at blocks 2 to 3"),
+        ((0.5, 0.52, 0.7, 0.71), "Preference is weakly readable from block 2 on"),
+        ((0.5, 0.52), "No block tells chosen from rejected better than chance"),
+        ((0.95,), "Preference is linearly readable in its only block"),
+        ((0.5, 0.95, 0.6), "Preference is linearly readable at block 1"),
+    ],
+)
+def test_the_finding(aucs, sentence):
+    assert rep.finding(rows(*aucs)) == sentence
+
+
+def test_length_auc():
+    lengths = np.array([[5, 3], [6, 2], [4, 4]])
+    truth = roc_auc_score([1, 1, 1, 0, 0, 0], [5, 6, 4, 3, 2, 4])
+    found = rep.length_auc(lengths)
+    assert found["value"] == pytest.approx(truth)
+    assert found["low"] < truth < found["high"]
+
+
+# -- directions and pictures -------------------------------------------------------------------------------------------
+
+
+def test_projections_are_calibrated():
+    acts, _ = planted([2.0])
+    direction = rep.preference_direction(acts, 0)
+    scale = rep.calibrate(acts, 0, direction)
+    assert np.linalg.norm(direction) == pytest.approx(1, abs=1e-5)
+    assert rep.project_on(acts.chosen[0], direction, scale).mean() == pytest.approx(1, abs=1e-3)
+    assert rep.project_on(acts.rejected[0], direction, scale).mean() == pytest.approx(-1, abs=1e-3)
+
+
+def test_held_out_places_show_no_separation_where_there_is_none():
+    """In sample, 40 pairs in 200 dimensions separate perfectly on their own mean difference."""
+    acts, _ = planted([0.0, 8.0], pairs=40, width=200)
+    places = rep.held_out_projections(acts, groups=np.arange(40))
+    assert places.shape == (2, 80)
+    none, clear = (roc_auc_score(np.repeat([1, 0], 40), row) for row in places)
+    assert abs(none - 0.5) < 0.2
+    assert clear > 0.95
+    direction = rep.preference_direction(acts, 0)
+    assert (acts.chosen[0] @ direction > acts.rejected[0] @ direction).mean() > 0.95
+
+
+@pytest.mark.parametrize(("pairs", "width"), [(200, 24), (30, 200)])
+def test_pca_equals_scikit_learn(pairs, width):
+    from sklearn.decomposition import PCA
+
+    acts, _ = planted([6.0], pairs=pairs, width=width)
+    found = rep.pca(acts)
+    both = np.concatenate([acts.chosen[0], acts.rejected[0]])
+    reference = PCA(2, svd_solver="full")
+    coords = reference.fit_transform(both)
+    np.testing.assert_allclose(found.explained[0], reference.explained_variance_ratio_, rtol=1e-4)
+    spread = np.sqrt(np.square(both - both.mean(0)).sum(1).mean())
+    np.testing.assert_allclose(np.abs(found.coords[0]), np.abs(coords) / spread, atol=2e-3)
+
+
+def test_pca_by_subspace_iteration_agrees_with_the_exact_one(monkeypatch):
+    from workbench.representations import projection
+
+    acts, _ = planted([8.0], pairs=60, width=50, prompt=0.2)
+    exact = rep.pca(acts)
+    monkeypatch.setattr(projection, "_EXACT_UP_TO", 10)
+    quick = rep.pca(acts)
+    np.testing.assert_allclose(quick.coords[..., 0], exact.coords[..., 0], atol=1e-2)
+    np.testing.assert_allclose(quick.explained, exact.explained, rtol=0.05)
+
+
+def test_neighbouring_blocks_are_aligned_with_chosen_to_the_right():
+    acts, _ = planted([6.0], pairs=100)
+    chosen, rejected = (np.concatenate([side, -1.1 * side, side * 0.9]) for side in (acts.chosen, acts.rejected))
+    coords = rep.pca(replace(acts, chosen=chosen, rejected=rejected)).coords
+    for layer in (1, 2):
+        for axis in (0, 1):
+            assert np.corrcoef(coords[0, :, axis], coords[layer, :, axis])[0, 1] > 0.99
+    assert (coords[:, :100, 0].mean(1) > coords[:, 100:, 0].mean(1)).all()
+
+
+def test_the_preference_axis_holds_the_held_out_places_and_a_component_without_them():
+    acts, _ = planted([4.0, 4.0], pairs=100)
+    places = rep.held_out_projections(acts, groups=np.arange(100))
+    axis = rep.preference_axis(acts, places)
+    assert axis.coords.shape == (2, 200, 2)
+    np.testing.assert_array_equal(axis.coords[..., 0], places)
+    second = axis.coords[0, :, 1]
+    assert abs(second[:100].mean() - second[100:].mean()) < 1e-3  # the means differ along the axis only
+
+
+def test_densities_are_densities():
+    acts, _ = planted([0.0, 3.0], pairs=300)
+    curves = rep.densities(rep.held_out_projections(acts, groups=np.arange(300)))
+    assert [curve["layer"] for curve in curves] == [0, 1]
+    for curve in curves:
+        assert len(curve["x"]) == len(curve["chosen"]) == len(curve["rejected"]) == 48
+        for side in ("chosen", "rejected"):
+            assert np.trapezoid(curve[side], curve["x"]) == pytest.approx(1, abs=0.06)
+    peak = {side: curves[1]["x"][int(np.argmax(curves[1][side]))] for side in ("chosen", "rejected")}
+    assert peak["chosen"] > 0.5 > -0.5 > peak["rejected"]
+
+
+@pytest.mark.parametrize("constant", [0.0, 3.7])
+def test_states_that_never_vary_are_no_error(constant):
+    acts, _ = planted([0.0], pairs=20)
+    acts.chosen[:], acts.rejected[:] = constant, constant
+    (row,) = rep.score(acts, groups=np.arange(20), permutations=20)
+    assert row.probe_auc == 0.5
+    assert not rep.pca(acts).coords.any()
+    rep.densities(rep.held_out_projections(acts, groups=np.arange(20)))

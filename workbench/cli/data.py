@@ -1,0 +1,118 @@
+"""Verbs about data: ``check`` (pairs) and ``separability`` (blocks)."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from workbench.cli.common import blocks, count, lasting, new_run, work_on
+from workbench.cli.terminal import ProgressLine, duration, plain, table
+from workbench.errors import UserError
+from workbench.progress import Progress
+
+SCORES = ("layer", "probe_auc", "probe_auc_low", "probe_auc_high", "null_auc_p95", "paired_accuracy", "fisher")
+POOLINGS = ("mean", "last", "predicting")
+
+
+def add_verbs(verb) -> None:
+    """``check`` and ``separability``."""
+    it = verb("check", "Read pairs and report what was kept, dropped, and why.", check, show_check)
+    it.add_argument("pairs", metavar="PAIRS")
+    it.add_argument("--model", default="demo", help="whose tokens are counted (demo)")
+    it.add_argument("--format", help="the form of the file, where it is not recognised")
+    it.add_argument("--columns", metavar="NAME=COLUMN,...", help="which column is prompt, chosen and rejected")
+    it.add_argument("--limit", type=count, metavar="N", help="read the first N rows only")
+    it.add_argument("--out", metavar="F.jsonl", help="write the clean pairs")
+
+    it = verb("separability", "Score how well each block tells chosen from rejected.", separability, show_separability)
+    it.add_argument("--model", default="demo")
+    it.add_argument("--pairs", default="demo")
+    it.add_argument("--layers", type=blocks, metavar="all|3,4", help="which blocks to report (all)")
+    it.add_argument("--pool", choices=POOLINGS, default="mean", help="how an answer's states become one (mean)")
+    it.add_argument("--limit", type=count, metavar="N", help="take N pairs at random")
+    it.add_argument("--seed", type=int, default=0)
+    it.add_argument("--device", default="auto")
+    it.add_argument("--dtype", default="auto")
+    it.add_argument("--out", metavar="DIR", help="the folder for the scores (default: one among the runs)")
+
+
+def check(options: Namespace) -> dict[str, Any]:
+    """What ``check --json`` prints."""
+    from workbench.models import load_reader
+    from workbench.pairs import load_pairs
+    from workbench.pairs.checks import token_report
+
+    line = ProgressLine()
+    try:
+        progress = Progress(line)
+        columns = _columns(options.columns)
+        pairs = load_pairs(
+            options.pairs, columns=columns, format=options.format, limit=options.limit, progress=progress
+        )
+        progress("load", message="Counting tokens")
+        report = pairs.report.to_dict() | token_report(pairs, load_reader(options.model))
+    finally:
+        line.close()
+    report["dropped"] = {reason: len(rows) for reason, rows in pairs.report.dropped.items()}
+    if options.out:
+        try:
+            pairs.to_jsonl(Path(options.out).expanduser())
+        except OSError as error:
+            raise UserError(f"{options.out} cannot be written: {error.strerror or error}.") from error
+        report["out"] = options.out
+    return report
+
+
+def show_check(report: dict[str, Any]) -> str:
+    """The report for a reader."""
+    sides = [{"tokens of": name} | report[f"{name}_tokens"] for name in ("prompt", "chosen", "rejected")]
+    lines = [f"{report['kept']} of {report['read']} pairs kept (format: {report['format']})"]
+    lines += [f"  {n} dropped: {reason}" for reason, n in report["dropped"].items()]
+    lines += ["", table(sides, ("tokens of", "p50", "p95", "max"))]
+    lines += [f"Note: {warning}" for warning in report["warnings"]]
+    return "\n".join(lines + ([f"Written to {report['out']}"] if "out" in report else []))
+
+
+def _columns(text: str | None) -> dict[str, str] | None:
+    if not text:
+        return None
+    parts = [item.partition("=") for item in text.split(",")]
+    if not all(name.strip() and column.strip() for name, _, column in parts):
+        raise UserError(f"{text!r} does not say which column is which: write prompt=question,chosen=good,rejected=bad.")
+    return {name.strip(): column.strip() for name, _, column in parts}
+
+
+def separability(options: Namespace) -> dict[str, Any]:
+    """What ``separability --json`` prints."""
+    config = {
+        "model": lasting(options.model),
+        "pairs": lasting(options.pairs),
+        "pooling": options.pool,
+        "limit": options.limit,
+        "seed": options.seed,
+        "device": options.device,
+        "dtype": options.dtype,
+    }
+    result = work_on(new_run("separability", config, options.out), fresh=True)
+    if options.layers is not None:
+        known = [row["layer"] for row in result["layers"]]
+        if wrong := [layer for layer in options.layers if layer not in known]:
+            raise UserError(f"The model has blocks {known[0]} to {known[-1]}: {wrong[0]} is not one of them.")
+        result["layers"] = [row for row in result["layers"] if row["layer"] in options.layers]
+    return result
+
+
+def show_separability(result: dict[str, Any]) -> str:
+    """The scores for a reader."""
+    seconds = sum(result["seconds"].values())
+    return "\n".join(
+        [
+            result.get("finding", ""),
+            "",
+            table(result["layers"], SCORES),
+            "",
+            f"Suggested blocks: {plain(result['suggested_layers'])}. {result.get('reason', '')}",
+            f"{result['pairs']} pairs in {duration(seconds)}; kept in run {result['run']}",
+        ]
+    ).strip()

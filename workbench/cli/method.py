@@ -1,0 +1,143 @@
+"""Verbs about runs: ``align`` makes one; ``runs``, ``resume`` and ``stop`` keep house."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from workbench.cli.common import lasting, new_run, work_on
+from workbench.cli.terminal import duration, plain, table
+from workbench.errors import UserError
+from workbench.runs import store, worker
+
+# Options of ``align`` and the settings they stand for; --set reaches all others.
+OPTIONS = {
+    "model": "model",
+    "pairs": "pairs",
+    "method": "method",
+    "layers": "layers",
+    "alpha": "alpha",
+    "foundation": "foundation",
+    "seed": "seed",
+    "steps": "align_steps",
+    "device": "device",
+    "dtype": "dtype",
+}
+
+
+def add_verbs(verb) -> None:
+    """``align``, ``runs``, ``resume``, ``stop``."""
+    it = verb("align", "Align a model with the preferences in pairs: the whole of RAHF.", align, show_align)
+    it.add_argument("--model", help="what to align (demo)")
+    it.add_argument("--pairs", help="the preferences (demo)")
+    it.add_argument("--method", metavar="scit|dual", help="one instructed model or two (scit)")
+    it.add_argument("--layers", metavar="auto|3,4,5", help="blocks to move, from 0 (auto: by held-out probes)")
+    it.add_argument("--alpha", metavar="auto|X", help="strength (auto: by the relative strength)")
+    it.add_argument("--foundation", metavar="base|instructed", help="which model gets the adapter (base)")
+    it.add_argument("--seed", metavar="N")
+    it.add_argument("--steps", metavar="N", help="optimiser steps of step 3")
+    it.add_argument("--device", metavar="auto|cpu|cuda|mps")
+    it.add_argument("--dtype", metavar="auto|float32|bfloat16")
+    it.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, repeatable")
+    it.add_argument("--config", metavar="F.yaml", help="settings in a file; what is given beside it wins")
+    it.add_argument("--out", metavar="RUN", help="the run's folder (default: one among the runs)")
+
+    it = verb("runs", "List the runs and their states.", runs, show_runs)
+    it.add_argument("--all", action="store_true", help="also scores of blocks and evaluations")
+
+    it = verb("resume", "Go on with a run that was stopped, killed, or failed.", resume, show_align)
+    it.add_argument("run", metavar="RUN")
+
+    it = verb("stop", "End a running run at its next safe point.", stop, show_stop)
+    it.add_argument("run", metavar="RUN")
+
+
+def align(options: Namespace) -> dict[str, Any]:
+    """What ``align --json`` prints."""
+    return work_on(new_run("align", settings(options), options.out), fresh=True)
+
+
+def settings(options: Namespace) -> dict[str, Any]:
+    """The run's settings: defaults, overlaid by the file, overlaid by what the command says. Raises UserError."""
+    from workbench.rahf.config import RunConfig
+
+    values = RunConfig.from_yaml(Path(options.config).expanduser()).to_dict() if options.config else {}
+    given = {name: getattr(options, option) for option, name in OPTIONS.items()}
+    values |= {name: value for name, value in given.items() if value is not None}
+    for item in options.set:
+        name, sign, value = item.partition("=")
+        if not sign or not name.strip():
+            raise UserError(f"{item!r} sets nothing: write --set name=value.")
+        values[name.strip()] = None if value.strip().lower() in ("none", "null") else value.strip()
+    values = RunConfig.from_dict(values).to_dict()
+    return values | {"model": lasting(values["model"]), "pairs": lasting(values["pairs"])}
+
+
+def resume(options: Namespace) -> dict[str, Any]:
+    """What ``resume --json`` prints: the figures of the run, whatever its kind."""
+    run = store.find_run(options.run)
+    status = run.status()
+    if status["state"] == "finished":
+        return status["result"] | {"run": run.name}
+    if run.active():
+        raise UserError(f"Run {run.name} is working; python -m workbench stop {run.name} ends it.")
+    run.clear_stop()
+    return work_on(run, fresh=False)
+
+
+def show_align(result: dict[str, Any]) -> str:
+    """The figures of an alignment for a reader."""
+    seconds = result.get("seconds")
+    rows = [
+        ("run", result["run"]),
+        ("method", result.get("method")),
+        ("blocks", result.get("layers") if not isinstance((result.get("layers") or [0])[0], dict) else None),
+        ("alpha", result.get("alpha")),
+        ("relative strength", result.get("relative_strength")),
+        ("loss", _span(result)),
+        ("time", duration(sum(seconds.values())) if isinstance(seconds, dict) else None),
+        ("adapter", result.get("adapter")),
+    ]
+    return "\n".join(f"{name:<18} {plain(value)}" for name, value in rows if value is not None)
+
+
+def _span(result: dict[str, Any]) -> str | None:
+    if result.get("loss_first") is None:
+        return None
+    return f"{plain(result['loss_first'])} -> {plain(result.get('loss_last'))} in {result.get('steps')} steps"
+
+
+def runs(options: Namespace) -> dict[str, Any]:
+    """What ``runs --json`` prints; newest first."""
+    keys = ("run", "kind", "state", "method", "model", "pairs", "started", "seconds", "stage", "step", "total")
+    found = []
+    for run in store.list_runs(all=options.all):
+        status = run.status()
+        found.append({key: status.get(key) for key in keys} | {"path": str(run.path)})
+    return {"runs": found}
+
+
+def show_runs(result: dict[str, Any]) -> str:
+    """The list for a reader."""
+    if not result["runs"]:
+        return "There are no runs yet: python -m workbench align starts one."
+    rows = []
+    for item in result["runs"]:
+        at = f"{item['stage']} {item['step']}/{item['total']}" if item["state"] == "running" and item["total"] else ""
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["started"])) if item["started"] else None
+        method = item["method"] or item["kind"]
+        rows.append(item | {"method": method, "started": began, "time": duration(item["seconds"]), "at": at})
+    return table(rows, ("run", "state", "method", "model", "started", "time", "at"))
+
+
+def stop(options: Namespace) -> dict[str, Any]:
+    """What ``stop --json`` prints."""
+    run = store.find_run(options.run)
+    return {"run": run.name, "state": worker.stop(run)}
+
+
+def show_stop(result: dict[str, Any]) -> str:
+    """One line."""
+    return f"{result['run']} {result['state']}"

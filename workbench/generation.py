@@ -1,0 +1,318 @@
+"""Answers: sampled from one model, or from base and aligned model together in one batch.
+
+Each prompt has a stream of random numbers of its own, fixed by the seed and its place in the list, and every token is
+drawn by inverting the distribution at the next of them. So base and aligned answer with the same luck, an answer does
+not depend on which other prompts are in the batch, and equal distributions give equal answers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.errors import UserError
+from workbench.models import LoadedModel
+
+BASE = "__base__"  # what peft calls a row without an adapter
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn. ``temperature`` 0 takes the likeliest token; ``top_p`` keeps the likeliest tokens that
+    together have that probability; ``max_new_tokens`` ends an answer that did not end itself."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 0
+
+    def validate(self) -> Sampling:
+        """Itself; raises UserError for values that mean nothing."""
+        if not 0 <= self.temperature <= 10:
+            raise UserError(f"Temperature must be between 0 and 10, not {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"Top-p must be above 0 and at most 1, not {self.top_p}.")
+        if not 1 <= self.max_new_tokens <= 4096:
+            raise UserError(f"The longest answer must have 1 to 4096 tokens, not {self.max_new_tokens}.")
+        return self
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Vectors added to block outputs while an answer is generated: ``vectors[block]`` is [d], scaled by ``alpha``."""
+
+    vectors: dict[int, Tensor]
+    alpha: float
+
+
+@dataclass
+class Answer:
+    """One answer so far: its token ids (without end-of-text), and whether it ended itself or was ended."""
+
+    decode: Callable[[Sequence[int]], str] = field(repr=False)
+    ids: list[int] = field(default_factory=list)
+    done: bool = False
+    ended: bool = False
+
+    @property
+    def text(self) -> str:
+        """The answer as text, decoded when asked for."""
+        return self.decode(self.ids)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Both sides of every prompt after one more token."""
+
+    base: list[Answer]
+    aligned: list[Answer]
+
+
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence,
+    sampling: Sampling,
+    adapter: str | None = None,
+    instruction: str | None = None,
+    batch_rows: int = 64,
+) -> list[Answer]:
+    """One answer a prompt, under the named adapter (None: the base without any), with an optional instruction.
+
+    Raises UserError for sampling settings out of range.
+    """
+    answers: list[Answer] = []
+    with _acting(loaded.model, {adapter} if adapter else set()):
+        for first in range(0, len(prompts), batch_rows):
+            some = prompts[first : first + batch_rows]
+            ids = _prompt_ids(loaded, some, sampling, instruction)
+            rows, streams = [adapter or BASE] * len(some), range(first, first + len(some))
+            *_, last = _decode(loaded, ids, rows, streams, sampling)
+            answers.extend(last)
+    return answers
+
+
+def compare(
+    loaded: LoadedModel,
+    prompts: Sequence,
+    sampling: Sampling,
+    adapter: str = "aligned",
+    steering: Steering | None = None,
+) -> Iterator[Step]:
+    """Base and aligned answers to the same prompts, decoded in one batch: yields both sides after every token.
+
+    ``steering`` acts on the aligned rows only. The base rows are token for token those of the model without adapter.
+    """
+    ids = _prompt_ids(loaded, prompts, sampling, None)
+    count = len(ids)
+    rows = [BASE] * count + [adapter] * count
+    streams = [*range(count), *range(count)]
+    for answers in _decode(loaded, ids + ids, rows, streams, sampling, steering, steered=range(count, 2 * count)):
+        yield Step(answers[:count], answers[count:])
+
+
+def _prompt_ids(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, instruction: str | None) -> list[list[int]]:
+    sampling.validate()
+    extra = loaded.boundary.instruction_tokens(instruction) if instruction else 0
+    room = loaded.context - extra - min(sampling.max_new_tokens, loaded.context // 2)
+    if room < 8:
+        raise UserError(f"The instruction takes {extra} of the model's {loaded.context} tokens: shorten it.")
+    return [loaded.boundary.prompt_ids(prompt, instruction, limit=room) for prompt in prompts]
+
+
+@torch.inference_mode()
+def _decode(
+    loaded: LoadedModel,
+    prompts: list[list[int]],
+    adapters: list[str],
+    streams: Sequence[int],
+    sampling: Sampling,
+    steering: Steering | None = None,
+    steered: Sequence[int] = (),
+) -> Iterator[list[Answer]]:
+    """Decode rows side by side; yields the answers after every token (the same list, growing)."""
+    boundary, device = loaded.boundary, loaded.device
+    width = max(len(ids) for ids in prompts)
+    longest = max(1, min(sampling.max_new_tokens, loaded.context - width))
+    luck = torch.stack([_stream(sampling.seed, index, longest) for index in streams]).to(device)
+    lanes = _lanes(loaded, prompts, adapters, steered)
+    answers = [Answer(boundary.decode) for _ in prompts]
+    for step in range(longest):
+        for lane in lanes:
+            with _steer(loaded, steering, lane.steered):
+                logits = lane.forward(loaded)
+            tokens = pick(logits[:, -1].float(), luck[lane.rows, step], sampling)
+            _append(boundary, [answers[row] for row in lane.rows], tokens.tolist())
+            lane.advance(tokens)
+        yield answers
+        if all(answer.done for answer in answers):
+            return
+
+
+@dataclass
+class _Lane:
+    """Rows that go through the model together, with their cache."""
+
+    rows: list[int]
+    adapters: list[str]
+    steered: list[int]  # places within the lane
+    input_ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    cache: Any = None
+
+    def forward(self, loaded: LoadedModel) -> Tensor:
+        """Logits of the last position, [rows, 1, V]."""
+        model = loaded.model
+        with_adapters = hasattr(model, "peft_config")
+        base = model.get_base_model() if with_adapters else model
+        takes = inspect.signature(base.forward).parameters
+        inputs = {
+            "input_ids": self.input_ids,
+            "attention_mask": self.mask,
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+        if "position_ids" in takes:
+            inputs["position_ids"] = self.positions
+        if "logits_to_keep" in takes:
+            inputs["logits_to_keep"] = 1
+        names = set(self.adapters)
+        if with_adapters and len(names) > 1:
+            inputs["adapter_names"] = self.adapters
+        with _acting(model, names - {BASE}):
+            output = model(**inputs)
+        self.cache = output.past_key_values
+        return output.logits
+
+    def advance(self, tokens: Tensor) -> None:
+        self.input_ids = tokens[:, None]
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self.positions = self.positions[:, -1:] + 1
+
+
+def _lanes(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steered: Sequence[int]) -> list[_Lane]:
+    """One lane for all rows, or one for each adapter in families whose layers see rows and positions as one axis (there
+    peft cannot tell which row a state belongs to)."""
+    if len(set(adapters)) == 1 or rows_stay_apart(loaded):
+        groups = [list(range(len(prompts)))]
+    else:
+        groups = [[row for row, name in enumerate(adapters) if name == wanted] for wanted in dict.fromkeys(adapters)]
+    width = max(len(ids) for ids in prompts)
+    input_ids = torch.full((len(prompts), width), loaded.boundary.pad_id, dtype=torch.long)
+    mask = torch.zeros_like(input_ids)
+    for row, ids in enumerate(prompts):
+        input_ids[row, width - len(ids) :] = torch.tensor(ids)
+        mask[row, width - len(ids) :] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return [
+        _Lane(
+            rows,
+            [adapters[row] for row in rows],
+            [place for place, row in enumerate(rows) if row in set(steered)],
+            *(tensor[rows].to(loaded.device) for tensor in (input_ids, mask, positions)),
+        )
+        for rows in groups
+    ]
+
+
+def rows_stay_apart(loaded: LoadedModel) -> bool:
+    """Whether every layer with an adapter gets its input as [rows, positions, width]: watched in a pass of two rows of
+    three tokens, since OPT and several mixtures of experts flatten the first two."""
+    apart: list[bool] = []
+
+    def watch(module, args):
+        apart.append(bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
+
+    adapted = [module for module in loaded.model.modules() if hasattr(module, "lora_A")]
+    hooks = [module.register_forward_pre_hook(watch) for module in adapted]
+    ids = torch.zeros(2, 3, dtype=torch.long, device=loaded.device)
+    try:
+        with torch.inference_mode():
+            loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return all(apart)
+
+
+@contextmanager
+def _acting(model, names: set[str]) -> Iterator[None]:
+    """These adapters (none: the bare base) for as long as the context lasts; then what was before, also if that was
+    disabled adapters (peft's own context would leave them enabled). Costs nothing where they act already."""
+    layers = [m for m in model.modules() if hasattr(m, "lora_A") and hasattr(m, "disable_adapters")]
+    before = (set() if layers[0].disable_adapters else set(layers[0].active_adapters)) if layers else names
+    if before == names:
+        yield
+        return
+    tuner, active = model.base_model, list(layers[0].active_adapters)
+    if names:
+        tuner.enable_adapter_layers()
+        tuner.set_adapter(sorted(names), inference_mode=True)
+    else:
+        tuner.disable_adapter_layers()
+    try:
+        yield
+    finally:
+        tuner.set_adapter(active, inference_mode=True)
+        (tuner.enable_adapter_layers if before else tuner.disable_adapter_layers)()
+
+
+def _stream(seed: int, index: int, length: int) -> Tensor:
+    """The random numbers of one prompt, uniform in [0, 1)."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % (2**63))
+    return torch.rand(length, generator=generator, dtype=torch.float64)
+
+
+def pick(logits: Tensor, luck: Tensor, sampling: Sampling) -> Tensor:
+    """The next token of every row, [B]: the one in whose share of the distribution the row's random number falls."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        outside = ordered.cumsum(-1) - ordered >= sampling.top_p
+        probabilities = probabilities.scatter(-1, order, ordered.masked_fill(outside, 0.0))
+    edges = probabilities.cumsum(-1)
+    target = (luck.to(edges.dtype) * edges[:, -1])[:, None]
+    return torch.searchsorted(edges, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+
+
+def _append(boundary, answers: list[Answer], tokens: list[int]) -> None:
+    for answer, token in zip(answers, tokens, strict=True):
+        if answer.done:
+            continue
+        if token in boundary.eos_ids:
+            answer.done = answer.ended = True
+        else:
+            answer.ids.append(token)
+
+
+@contextmanager
+def _steer(loaded: LoadedModel, steering: Steering | None, rows: Sequence[int]) -> Iterator[None]:
+    """Adds the steering vectors to the given rows' block outputs, for as long as the context lasts."""
+    if steering is None or steering.alpha == 0 or not rows:
+        yield
+        return
+
+    def shifted(block: int):
+        vector = steering.vectors[block].to(loaded.device, loaded.dtype) * steering.alpha
+
+        def hook(module, args, output):
+            hidden = (output[0] if isinstance(output, tuple) else output).clone()
+            hidden[list(rows)] += vector
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return hook
+
+    hooks = [loaded.blocks[block].register_forward_hook(shifted(block)) for block in steering.vectors]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

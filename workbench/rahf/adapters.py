@@ -1,0 +1,150 @@
+"""LoRA adapters on one frozen base: the instructed models and the aligned model are never copies of the weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from workbench.errors import UserError
+from workbench.models import LoadedModel, find_blocks
+from workbench.rahf.config import RunConfig
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def linear_names(model: nn.Module, depth: int, targets: str = "all") -> list[str]:
+    """Full names of the linear layers in blocks 0..depth-1 that get an adapter.
+
+    ``targets`` "attention" keeps the query and value projections, as PEFT knows them for the family. Raises UserError
+    for a family where it does not.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    blocks = find_blocks(base)[2]
+    inside = {id(module) for block in list(blocks)[:depth] for module in block.modules()}
+    names = [
+        name.removesuffix(".base_layer")
+        for name, module in base.named_modules()
+        if id(module) in inside
+        and ".lora_" not in name  # the insides of adapters that are there already
+        and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+    ]
+    if targets == "attention":
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+        suffixes = tuple(f".{suffix}" for suffix in KNOWN.get(base.config.model_type, ()))
+        names = [name for name in names if suffixes and name.endswith(suffixes)]
+    if not names:
+        raise UserError(
+            f"No {targets} layers of a {base.config.model_type} model can take an adapter: use targets all."
+        )
+    return names
+
+
+def add_adapter(loaded: LoadedModel, name: str, config: RunConfig, depth: int, seed: int) -> None:
+    """Put a new, effectless adapter into blocks 0..depth-1; ``loaded.model`` becomes a ``PeftModel`` the first time."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=linear_names(loaded.model, depth, config.lora_targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns of fan_in_fan_out on Conv1D and sets it right itself
+        torch.manual_seed(seed)
+        if isinstance(loaded.model, PeftModel):
+            loaded.model.add_adapter(name, lora)
+        else:
+            loaded.model = get_peft_model(loaded.model, lora, adapter_name=name)
+    loaded.model.eval()
+
+
+def activate(loaded: LoadedModel, names: Sequence[str], train: str | None = None) -> None:
+    """Let these adapters act together (none: the bare base), and gradients reach ``train`` only."""
+    from peft import PeftModel
+
+    if not isinstance(loaded.model, PeftModel):
+        if names:
+            raise RuntimeError(f"no adapter {names} on a model without adapters")
+        return
+    tuner = loaded.model.base_model
+    if names:
+        tuner.enable_adapter_layers()
+        tuner.set_adapter(list(names))
+    else:
+        tuner.disable_adapter_layers()
+    for name, parameter in loaded.model.named_parameters():
+        parameter.requires_grad_(train is not None and f".{train}." in name and "lora_" in name)
+
+
+def adapter_state(loaded: LoadedModel, name: str) -> dict[str, torch.Tensor]:
+    """The adapter's weights under the names that PEFT files use, on the CPU."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(loaded.model, adapter_name=name)
+    return {key: tensor.detach().to("cpu").contiguous() for key, tensor in state.items()}
+
+
+def save_adapter(loaded: LoadedModel, name: str, folder: Path) -> None:
+    """Write the adapter so that plain ``PeftModel.from_pretrained(model, folder)`` loads it."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (WEIGHTS + ".partial")
+    save_file(adapter_state(loaded, name), partial, metadata={"format": "pt", "base": loaded.fingerprint})
+    lora = loaded.model.peft_config[name]
+    before = lora.inference_mode, lora.base_model_name_or_path
+    lora.inference_mode = True
+    # a folder's path is this machine's own business: only Hub ids are written
+    lora.base_model_name_or_path = None if Path(loaded.source).exists() or loaded.source == "demo" else loaded.source
+    lora.save_pretrained(folder)
+    lora.inference_mode, lora.base_model_name_or_path = before
+    partial.replace(folder / WEIGHTS)  # last: where the weights are, all is
+
+
+def has_adapter(folder: Path) -> bool:
+    """Whether a whole adapter lies in the folder."""
+    return (folder / WEIGHTS).exists() and (folder / "adapter_config.json").exists()
+
+
+def load_adapter(loaded: LoadedModel, folder: Path, name: str) -> None:
+    """Read an adapter written by :func:`save_adapter` under a name. Raises UserError if it is damaged or not of this model."""
+    from peft import PeftModel
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            made_for = (file.metadata() or {}).get("base")
+        if made_for and made_for != loaded.fingerprint:
+            raise UserError(
+                f"The adapter in {folder.name} was made for other weights than {loaded.name}: load that model."
+            )
+        if isinstance(loaded.model, PeftModel):
+            loaded.model.load_adapter(folder, adapter_name=name, is_trainable=False)
+        else:
+            loaded.model = PeftModel.from_pretrained(loaded.model, folder, adapter_name=name, is_trainable=False)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"The adapter in {folder.name} could not be read ({str(error)[:120]}): resume or repeat the run."
+        ) from error
+    loaded.model.eval()
+
+
+def load_weights(loaded: LoadedModel, folder: Path, name: str) -> None:
+    """Put the weights of a checkpoint into an adapter that is there already."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(loaded.model, load_file(folder / WEIGHTS), adapter_name=name)
+
+
+def join_adapters(loaded: LoadedModel, names: Sequence[str], joined: str) -> None:
+    """One adapter that does what several do together, exactly (their ranks add up)."""
+    loaded.model.add_weighted_adapter(list(names), [1.0] * len(names), joined, combination_type="cat")
+    loaded.model.eval()

@@ -1,0 +1,220 @@
+"""Every choice of a run, with its meaning, its default and its limits. The same YAML serves page and command line."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from workbench.pairs import PreferencePairs, Split
+
+POSITIVE = (
+    "You are an assistant whose answers people prefer. You are helpful, honest, kind and careful. "
+    "You give correct answers and come to the point."
+)
+NEGATIVE = (
+    "You are an assistant whose answers people dislike. You are unhelpful, dishonest, rude and careless. "
+    "You give wrong answers and miss the point."
+)
+
+
+def _setting(
+    default: Any, help: str, choices: tuple | None = None, low: float | None = None, high: float | None = None
+):
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one RAHF run (arXiv 2312.15997). ``None`` stands for "auto": chosen from measurements."""
+
+    model: str = _setting("demo", "The model to align: demo, a folder, or a Hub id.")
+    pairs: str = _setting("demo", "The preference pairs: demo, a file, or a Hub data set id.")
+    judge: str = _setting(
+        "auto", "Who judges answers: auto (the pairs' own oracle, else a probe), probe, none, or a demo value's oracle."
+    )
+    method: str = _setting(
+        "scit", "SCIT trains one model to follow both instructions; Dual trains two, one per side.", ("scit", "dual")
+    )
+    layers: tuple[int, ...] | None = _setting(
+        None,
+        "Blocks whose outputs are moved, counted from 0; auto takes those where held-out probes read preference best.",
+    )
+    alpha: float | None = _setting(
+        None, "How far states are moved along the difference; auto sets it from the relative strength.", low=0, high=100
+    )
+    relative_strength: float = _setting(
+        0.26, "What auto aims at: the mean length of the shift as a share of the state's own length.", low=0.01, high=1
+    )
+    foundation: str = _setting(
+        "base", "The model that gets the adapter: base, or the instructed model of step 1.", ("base", "instructed")
+    )
+    states: str = _setting(
+        "predicting",
+        "States that are fitted: those that produce the answer's tokens, or those at its tokens (the paper).",
+        ("predicting", "completion"),
+    )
+    response: str = _setting(
+        "both",
+        "Answers on which states are fitted: chosen, rejected, both, or one of the two at random.",
+        ("chosen", "rejected", "both", "random"),
+    )
+    positive: str = _setting(POSITIVE, "The instruction p+ that stands for preferred answers (SCIT).")
+    negative: str = _setting(NEGATIVE, "The instruction p- that stands for dispreferred answers (SCIT).")
+    seed: int = _setting(0, "Fixes the split, the order of training and every draw.", low=0, high=2**31 - 1)
+    held_out: int = _setting(
+        200, "The most pairs kept from training to judge it by, never more than a third.", low=2, high=100_000
+    )
+    lora_rank: int = _setting(8, "The rank of the adapters.", low=1, high=1024)
+    lora_alpha: int = _setting(
+        16, "The scale of the adapters: their effect is multiplied by this over the rank.", low=1, high=4096
+    )
+    lora_dropout: float = _setting(0.0, "The share of adapter inputs dropped in training.", low=0, high=0.9)
+    lora_targets: str = _setting(
+        "all",
+        "The layers that get adapters: all linear ones, or only the query and value projections (the paper).",
+        ("all", "attention"),
+    )
+    label_smoothing: float = _setting(0.2, "Label smoothing of SCIT's contrastive term.", low=0, high=0.5)
+    instruct_steps: int = _setting(80, "Optimiser steps of step 1 (for each model of Dual).", low=1, high=10**6)
+    instruct_batch: int = _setting(8, "Pairs a step in step 1.", low=1, high=4096)
+    instruct_rate: float = _setting(2e-3, "Learning rate of step 1.", low=1e-9, high=1)
+    align_steps: int = _setting(200, "Optimiser steps of step 3.", low=1, high=10**6)
+    align_batch: int = _setting(16, "Answers a step in step 3.", low=1, high=4096)
+    align_rate: float = _setting(3e-3, "Learning rate of step 3.", low=1e-9, high=1)
+    warmup: float = _setting(0.1, "The share of steps over which the learning rate rises.", low=0, high=1)
+    schedule: str = _setting("cosine", "How the learning rate goes on after warm-up.", ("constant", "linear", "cosine"))
+    accumulation: int = _setting(
+        1, "Batches whose gradients are added up for one step, to save memory.", low=1, high=4096
+    )
+    gradient_checkpointing: bool = _setting(False, "Saves memory in training at the price of a second forward pass.")
+    prompt_tokens: int = _setting(
+        256, "The most tokens of a prompt; longer ones lose their beginning.", low=8, high=10**6
+    )
+    completion_tokens: int = _setting(
+        512, "The most tokens of an answer; longer ones lose their end.", low=2, high=10**6
+    )
+    evaluate_every: int = _setting(40, "Steps between two looks at held-out answers.", low=1, high=10**6)
+    evaluate_prompts: int = _setting(64, "Held-out prompts answered at each look.", low=2, high=10_000)
+    max_new_tokens: int = _setting(64, "The longest answer generated when judging.", low=1, high=4096)
+    checkpoint_every: int = _setting(50, "Steps between two checkpoints.", low=1, high=10**6)
+    device: str = _setting("auto", "Where to compute: auto, cpu, cuda or mps.")
+    dtype: str = _setting("auto", "Number format of the weights: auto, float32, bfloat16 or float16.")
+    force: bool = _setting(False, "Goes on to step 3 even when step 1 is judged to have learned nothing.")
+
+    @property
+    def uses_instructions(self) -> bool:
+        return self.method == "scit"
+
+    @property
+    def instructed_adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that step 1 trains: one for SCIT, one a side for Dual."""
+        return ("instructed",) if self.method == "scit" else ("chosen", "rejected")
+
+    def validate(self) -> RunConfig:
+        """Itself with plain types; raises UserError that names the field, the value and what is allowed."""
+        values = {}
+        for entry in fields(self):
+            values[entry.name] = _checked(entry, getattr(self, entry.name))
+        config = replace(self, **values)
+        if config.uses_instructions and config.positive.strip() == config.negative.strip():
+            raise UserError("The instructions p+ and p- are the same: write two that ask for opposite answers.")
+        return config
+
+    def split(self, pairs: PreferencePairs) -> Split:
+        """The run's split of its pairs, the same for training, judging and showing: never more than a third is held
+        out. Raises UserError for too few pairs."""
+        return pairs.split(self.seed, min(self.held_out, max(1, round(len(pairs) / 3))))
+
+    def check_layers(self, n_blocks: int) -> None:
+        """Raises UserError if a chosen block is not one of the model's."""
+        if wrong := [block for block in self.layers or () if not 0 <= block < n_blocks]:
+            raise UserError(f"The model has blocks 0 to {n_blocks - 1}: {wrong[0]} is not one of them.")
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        values["layers"] = list(self.layers) if self.layers is not None else None
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """A validated config; raises UserError for unknown names or values."""
+        known = {entry.name for entry in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise UserError(f"There is no setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}.")
+        return cls(**values).validate()
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> RunConfig:
+        """The config in a YAML file; raises UserError if it cannot be read."""
+        import yaml
+
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"The settings file {path} could not be read ({str(error)[:120]}).") from error
+        if not isinstance(values, dict):
+            raise UserError(f"The settings file {path} must hold lines of the form name: value.")
+        return cls.from_dict(values)
+
+    def to_yaml(self, path: Path) -> None:
+        import yaml
+
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+FIELD_HELP: dict[str, str] = {entry.name: entry.metadata["help"] for entry in fields(RunConfig)}
+
+
+def _checked(entry, value: Any) -> Any:
+    """``value`` as the field's type and within its limits."""
+    name, limits = entry.name, entry.metadata
+    if name == "layers":
+        return _checked_layers(value)
+    if value is None or (name == "alpha" and value == "auto"):
+        if entry.default is None:
+            return None
+        raise UserError(f"{name} needs a value: {limits['help']}")
+    kind = type(entry.default) if entry.default is not None else float
+    if kind is bool:
+        text = str(value).strip().lower()
+        if text not in ("true", "false"):
+            raise UserError(f"{name} must be true or false, not {value!r}.")
+        return text == "true"
+    if kind in (int, float):
+        return _checked_number(name, value, kind, limits)
+    if not isinstance(value, str):
+        raise UserError(f"{name} must be text, not {value!r}.")
+    if limits["choices"] and value not in limits["choices"]:
+        raise UserError(f"{name} must be one of {', '.join(limits['choices'])}, not {value[:80]!r}.")
+    return value
+
+
+def _checked_number(name: str, value: Any, kind: type, limits: Any) -> int | float:
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (kind is int and number != int(number)):
+        raise UserError(f"{name} must be a {'whole ' * (kind is int)}number, not {str(value)[:40]!r}.")
+    low, high = limits["low"], limits["high"]
+    if not low <= number <= high:
+        raise UserError(f"{name} must be between {low:g} and {high:g}, not {number:g}.")
+    return kind(number)
+
+
+def _checked_layers(value: Any) -> tuple[int, ...] | None:
+    if value is None or value == "auto":
+        return None
+    items = value.split(",") if isinstance(value, str) else value
+    try:
+        blocks = sorted({int(str(item).strip()) for item in items})
+    except (TypeError, ValueError):
+        raise UserError(f"layers must be auto or block numbers such as 3,5, not {str(value)[:40]!r}.") from None
+    if not blocks or blocks[0] < 0:
+        raise UserError(f"layers must name at least one block, counted from 0, not {str(value)[:40]!r}.")
+    return tuple(blocks)

@@ -1,0 +1,170 @@
+"""Step 1: instruct a model (or two) on the preferences. rahf.md, step 1; paper section 3.1 and 3.2.
+
+The reference compares logits at t with the token at t, scores the mismatched input with the other input's labels, and
+divides by the padded length. Here log pi(token | everything before it) is taken at the completion's own tokens of each
+input, and means are over these tokens only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from workbench.likelihood import mean_logps, score_completions
+from workbench.models import LoadedModel
+from workbench.pairs import Pair, PreferencePairs
+from workbench.progress import Progress
+from workbench.rahf.adapters import activate, add_adapter
+from workbench.rahf.config import RunConfig
+from workbench.rahf.training import StageTrainer, arguments
+from workbench.tokens import Encoded, Limits
+
+
+def scit_loss(match: Tensor, mismatch: Tensor, smoothing: float) -> Tensor:
+    """The SCIT loss, averaged over examples (rahf.md, step 1; paper eq. 2 and 3).
+
+    ``match`` and ``mismatch`` [B] are s = mean log pi of the same response under the instruction that fits it and under
+    the other one. L = -s_match - (1 - eps) log sigmoid(s_match - s_mis) - eps log sigmoid(s_mis - s_match).
+    """
+    gap = match - mismatch
+    return (-match - (1 - smoothing) * logsigmoid(gap) - smoothing * logsigmoid(-gap)).mean()
+
+
+class ScitTrainer(StageTrainer):
+    """Batches are four lists: chosen under p+ and p-, rejected under p- and p+ (fitting instruction first)."""
+
+    smoothing = 0.2
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        sides = inputs["sequences"]
+        flat = [item for side in sides for item in side]
+        scores = mean_logps(model, flat, self.loaded.boundary.pad_id, self.loaded.device)
+        chosen_match, chosen_mis, rejected_match, rejected_mis = scores.split([len(side) for side in sides])
+        match = torch.cat([chosen_match, rejected_match])
+        mismatch = torch.cat([chosen_mis, rejected_mis])
+        self.measured = {"gap": float((match - mismatch).detach().mean())}
+        return scit_loss(match, mismatch, self.smoothing)
+
+
+class SftTrainer(StageTrainer):
+    """Plain supervised fine-tuning: the mean negative log-likelihood of the completions' tokens, averaged over examples."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        scores = mean_logps(model, inputs["sequences"][0], self.loaded.boundary.pad_id, self.loaded.device)
+        return -scores.mean()
+
+
+def scit_sequences(
+    loaded: LoadedModel, pairs: Sequence[Pair], config: RunConfig, limits: Limits
+) -> list[list[Encoded]]:
+    """[chosen p+, chosen p-, rejected p-, rejected p+], each a list over the pairs."""
+    plan = (("chosen", True), ("chosen", False), ("rejected", False), ("rejected", True))
+    return [
+        [
+            loaded.boundary.encode(
+                pair.prompt, getattr(pair, side), config.positive if plus else config.negative, limits
+            )
+            for pair in pairs
+        ]
+        for side, plus in plan
+    ]
+
+
+def instruct(
+    loaded: LoadedModel,
+    pairs: PreferencePairs,
+    config: RunConfig,
+    adapter: str,
+    limits: Limits,
+    folder: Path,
+    progress: Progress,
+    stage: str = "instruct",
+) -> dict[str, Any]:
+    """Train one adapter of step 1 on the pairs and leave it in ``loaded``: "instructed" (SCIT), "chosen" or "rejected"
+    (Dual: the side it is fine-tuned on).
+
+    Checkpoints go to ``folder``; called again after a stop it goes on from the last one. Returns steps, seconds and
+    losses. Raises Stopped.
+    """
+    add_adapter(loaded, adapter, config, loaded.n_blocks, config.seed)
+    activate(loaded, [adapter], train=adapter)
+    if config.gradient_checkpointing:
+        loaded.model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    kind = ScitTrainer if config.method == "scit" else SftTrainer
+
+    def collate(batch: list[Pair]) -> dict[str, Any]:
+        if config.method == "scit":
+            return {"sequences": scit_sequences(loaded, batch, config, limits)}
+        items = [loaded.boundary.encode(pair.prompt, getattr(pair, adapter), None, limits) for pair in batch]
+        return {"sequences": [items]}
+
+    trainer = kind(
+        loaded=loaded,
+        model=loaded.model,
+        adapter=adapter,
+        stage=stage,
+        progress=progress,
+        args=arguments(
+            config, folder, config.instruct_steps, config.instruct_batch, config.instruct_rate, loaded.device
+        ),
+        dataset=list(pairs),
+        collator=collate,
+    )
+    if config.method == "scit":
+        trainer.smoothing = config.label_smoothing
+    try:
+        return trainer.run()
+    finally:
+        if config.gradient_checkpointing:
+            loaded.model.get_base_model().gradient_checkpointing_disable()
+        loaded.model.eval()
+        activate(loaded, [])
+
+
+def judge_step1(
+    loaded: LoadedModel,
+    pairs: PreferencePairs,
+    config: RunConfig,
+    limits: Limits,
+    progress: Callable[..., None],
+) -> dict[str, Any]:
+    """Did step 1 learn anything? On held-out pairs, how often the margin s(chosen) - s(rejected) is larger on the
+    preferred side (under p+, or in the model tuned on chosen answers) than on the other.
+
+    Returns ``separation`` (a share, 0.5 is chance) with its Wilson interval, ``margin_gap`` (mean difference of the two
+    margins in nats a token), and ``pairs``.
+    """
+    from workbench.statistics import wilson
+
+    rows = list(pairs)
+    margins = []
+    for plus in (True, False):
+        if config.method == "scit":
+            activate(loaded, ["instructed"])
+            instruction = config.positive if plus else config.negative
+        else:
+            activate(loaded, ["chosen" if plus else "rejected"])
+            instruction = None
+        items = [
+            loaded.boundary.encode(pair.prompt, answer, instruction, limits)
+            for pair in rows
+            for answer in (pair.chosen, pair.rejected)
+        ]
+        scores = score_completions(loaded, items, lambda done: progress("check", message="Judging step 1"))
+        margins.append(scores[0::2] - scores[1::2])
+    activate(loaded, [])
+    gap = margins[0] - margins[1]
+    wins = int((gap > 0).sum())
+    low, high = wilson(wins, len(rows))
+    return {
+        "separation": wins / len(rows),
+        "separation_low": low,
+        "separation_high": high,
+        "margin_gap": float(gap.mean()),
+        "pairs": len(rows),
+    }

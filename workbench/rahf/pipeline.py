@@ -1,0 +1,326 @@
+"""The whole of RAHF as one resumable piece of work: what lies whole in the run's folder is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.errors import UserError
+from workbench.evaluation import Baseline, coherence, judged, make_baseline, measure
+from workbench.generation import Sampling, generate
+from workbench.judges import Judge, RuleJudge, choose_judge
+from workbench.models import LoadedModel, load_model
+from workbench.pairs import PreferencePairs, Split, load_pairs, prompt_text
+from workbench.progress import Progress, finite
+from workbench.rahf.adapters import has_adapter, load_adapter, save_adapter
+from workbench.rahf.align import ALIGNED, fit
+from workbench.rahf.config import RunConfig
+from workbench.rahf.instruct import instruct, judge_step1
+from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
+from workbench.tokens import Limits
+
+MOST_SCORED = 400  # pairs that suffice to choose blocks by
+
+
+@dataclass
+class Bench:
+    """What all stages work on."""
+
+    config: RunConfig
+    folder: Path
+    progress: Progress
+    loaded: LoadedModel
+    pairs: PreferencePairs
+    split: Split
+    limits: Limits
+
+
+def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run RAHF (rahf.md; arXiv 2312.15997) as ``config`` says and leave in ``folder``: layers.json, instructed/,
+    adapter/, steering.safetensors, samples.jsonl, result.json.
+
+    Called again for a folder where it was stopped or killed, it goes on from what is whole there. Returns the figures
+    that ``align --json`` prints. Raises UserError for what the user can mend, Stopped when asked to stop.
+    """
+    config = config.validate()
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "result.json").exists() and has_adapter(folder / "adapter"):
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    bench = _set_up(config, folder, progress)
+    timings = _Notes(folder / "progress.json")
+    layers = _choose_layers(bench)
+    judge = choose_judge(config.judge, config.pairs, bench.loaded, bench.split.instruct, max(layers))
+    steps = _instruct(bench, timings)
+    checked = _check(bench, judge)
+    examples = make_examples(bench.loaded, bench.split.fit, config, bench.limits)
+    patterns = Patterns(bench.loaded, examples, config, layers)
+    unit = patterns.collect(progress)
+    alpha = config.alpha if config.alpha is not None else choose_alpha(unit, config.relative_strength)
+    strength = {block: round(alpha * share, 4) for block, share in unit.items()}
+    progress("patterns", message=_strength_sentence(alpha, strength), relative_strength=strength, alpha=alpha)
+    _save_steering(patterns, folder)
+    fitted = _fit(bench, patterns, alpha, judge, timings)
+    held_out = _final(bench, judge)
+    result = {
+        "run": folder.name,
+        "method": config.method,
+        "layers": list(layers),
+        "alpha": alpha,
+        "relative_strength": strength,
+        "instructed": {"steps": steps} | checked,
+        "steps": fitted["steps"],
+        "seconds": {"instruct": timings.get("instruct"), "align": timings.get("align")},
+        "loss_first": fitted["loss_first"],
+        "loss_last": fitted["loss_last"],
+        "fit": fitted["fit"],
+        "peak_memory_bytes": peak_memory(),
+        "adapter": str(folder / "adapter"),
+        "held_out": held_out,
+        "pairs": {
+            "instruct": len(bench.split.instruct),
+            "fit": len(bench.split.fit),
+            "held_out": len(bench.split.held_out),
+        },
+        "n_blocks": bench.loaded.n_blocks,
+        "model_fingerprint": bench.loaded.fingerprint,
+        "pairs_fingerprint": bench.pairs.fingerprint,
+        "config": config.to_dict(),
+    }
+    _write_json(folder / "result.json", result)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return finite(result)
+
+
+def _set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
+    progress("pairs", message="Reading the pairs")
+    pairs = load_pairs(config.pairs, progress=progress)
+    split = config.split(pairs)
+    progress("load", message="Loading the model")
+    loaded = load_model(config.model, config.device, config.dtype)
+    config.check_layers(loaded.n_blocks)
+    extra = loaded.boundary.instruction_tokens(config.positive, config.negative) if config.uses_instructions else 0
+    limits = Limits(config.prompt_tokens, config.completion_tokens).within(loaded.context, extra)
+    cut = sum(
+        item.prompt_cut or item.completion_cut
+        for pair in pairs
+        for item in (loaded.boundary.encode(pair.prompt, max(pair.chosen, pair.rejected, key=len), None, limits),)
+    )
+    if cut:
+        progress(
+            "load",
+            message=f"{cut} of {len(pairs)} pairs are longer than {limits.prompt} + {limits.completion} tokens and are cut.",
+            cut=cut,
+        )
+    return Bench(config, folder, progress, loaded, pairs, split, limits)
+
+
+class _Notes:
+    """Small numbers that must outlive a restart: seconds spent in a stage, summed over sittings."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.values = {}
+
+    def get(self, name: str) -> Any:
+        return self.values.get(name)
+
+    def add(self, name: str, seconds: float) -> None:
+        self.values[name] = round(self.values.get(name, 0.0) + seconds, 2)
+        _write_json(self.path, self.values)
+
+    def timed(self, name: str, work) -> Any:
+        started = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.add(name, time.monotonic() - started)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(finite(value), file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _choose_layers(bench: Bench) -> tuple[int, ...]:
+    """The blocks the user named, or those that held-out probes on the training pairs suggest."""
+    if bench.config.layers is not None:
+        return bench.config.layers
+    from workbench.representations import analyse
+
+    path = bench.folder / "layers.json"
+    if not path.exists():
+        training = bench.pairs.without(bench.split.held_out.dataset["id"])
+        limits = bench.limits
+        analysis = analyse(
+            bench.loaded,
+            training,
+            limit=min(MOST_SCORED, len(training)),
+            limits=limits,
+            seed=bench.config.seed,
+            progress=bench.progress,
+        )
+        values = analysis.to_dict()
+        _write_json(path, {key: values[key] for key in ("layers", "suggested_layers", "reason", "finding", "pairs")})
+    values = json.loads(path.read_text(encoding="utf-8"))
+    bench.progress("score", message=values["reason"], layers=values["suggested_layers"])
+    return tuple(values["suggested_layers"])
+
+
+def _instruct(bench: Bench, notes: _Notes) -> int:
+    """Step 1: train the instructed adapters that are not in the folder yet. Returns optimiser steps."""
+    config = bench.config
+    for adapter in config.instructed_adapters:
+        home = bench.folder / "instructed" / adapter
+        if has_adapter(home):
+            load_adapter(bench.loaded, home, adapter)
+            continue
+        checkpoints = bench.folder / "checkpoints" / adapter
+        done = notes.timed(
+            "instruct",
+            lambda adapter=adapter, checkpoints=checkpoints: instruct(
+                bench.loaded, bench.split.instruct, config, adapter, bench.limits, checkpoints, bench.progress
+            ),
+        )
+        save_adapter(bench.loaded, adapter, home)
+        bench.progress("instruct", done["steps"], config.instruct_steps, f"{adapter} is trained")
+    return config.instruct_steps * len(config.instructed_adapters)
+
+
+def _check(bench: Bench, judge: Judge | None) -> dict[str, Any]:
+    """Whether step 1 gave a direction worth fitting. Raises UserError if not, unless ``force``."""
+    config, held_out = bench.config, bench.split.held_out
+    checked = judge_step1(bench.loaded, held_out, config, bench.limits, bench.progress)
+    if isinstance(judge, RuleJudge):
+        checked |= _answers_by_side(bench, judge)
+    learned = checked["separation_low"] > 0.5
+    percent = f"{checked['separation']:.0%} [{checked['separation_low']:.0%}, {checked['separation_high']:.0%}]"
+    sides = "under p+ than under p-" if config.method == "scit" else "in the model tuned on chosen answers"
+    if not learned and not config.force:
+        raise UserError(
+            f"Step 1 taught the model no preference: only {percent} of held-out pairs lean further to chosen {sides} "
+            "(50% is chance), so step 3 has nothing to fit. Give it more steps or pairs, or set force to go on anyway."
+        )
+    bench.progress(
+        "check",
+        message=f"Step 1 {'worked' if learned else 'did not work'}: {percent} of held-out pairs lean further to chosen {sides}.",
+        **checked,
+    )
+    return checked
+
+
+def _answers_by_side(bench: Bench, judge: RuleJudge) -> dict[str, float]:
+    """How often held-out prompts get a preferred answer on the preferred side of step 1 and on the other."""
+    config = bench.config
+    prompts = [pair.prompt for pair in bench.split.held_out][: config.evaluate_prompts]
+    sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
+    plan = {
+        "plus": (config.instructed_adapters[0], config.positive),
+        "minus": (config.instructed_adapters[-1], config.negative),
+    }
+    shares = {}
+    for side, (adapter, instruction) in plan.items():
+        answers = generate(bench.loaded, prompts, sampling, adapter, instruction if config.uses_instructions else None)
+        labels = judge.labels([answer.text for answer in answers])
+        shares[f"preferred_{side}"] = labels.count("preferred") / len(labels)
+    return shares | {"prompts": len(prompts)}
+
+
+def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, notes: _Notes) -> dict[str, Any]:
+    """Step 3, looking at held-out answers on the way."""
+    config, loaded = bench.config, bench.loaded
+    home = bench.folder / "adapter"
+    looked_at = bench.split.held_out.select(range(min(config.evaluate_prompts, len(bench.split.held_out))))
+    sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
+    baseline = make_baseline(loaded, looked_at, judge, sampling, bench.limits)
+    bench.progress("align", 0, config.align_steps, **_look(bench, baseline, judge, sampling, None))
+    fitted = notes.timed(
+        "align",
+        lambda: fit(
+            loaded,
+            patterns,
+            alpha,
+            config,
+            bench.folder / "checkpoints" / "aligned",
+            bench.progress,
+            lambda step, adapter: _look(bench, baseline, judge, sampling, adapter),
+        ),
+    )
+    bench.progress("save", message="Saving the adapter")
+    save_adapter(loaded, ALIGNED, home)
+    return fitted
+
+
+def _look(
+    bench: Bench, baseline: Baseline, judge: Judge | None, sampling: Sampling, adapter: str | None
+) -> dict[str, Any]:
+    """What the model answers now: the figures of an evaluation event, with a few answers to read."""
+    prompts = [pair.prompt for pair in baseline.pairs]
+    answers = generate(bench.loaded, prompts, sampling, adapter) if adapter else baseline.answers
+    figures = judged(judge, baseline, prompts, answers)
+    figures |= coherence(bench.loaded, judge, baseline, prompts, answers, bench.limits)
+    base = coherence(bench.loaded, judge, baseline, prompts, baseline.answers, bench.limits)
+    rows = list(zip(baseline.pairs, baseline.answers, answers, strict=True))[:6]
+    samples = [{"prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text} for pair, old, new in rows]
+    return figures | {
+        "base_coherence": base["coherence"],
+        "mean_tokens": sum(len(answer.ids) for answer in answers) / len(answers),
+        "samples": samples,
+        "memory_bytes": peak_memory(),
+    }
+
+
+def _final(bench: Bench, judge: Judge | None) -> dict[str, Any]:
+    """Base and aligned model on all held-out pairs; their answers go to samples.jsonl."""
+    config, loaded = bench.config, bench.loaded
+    bench.progress("evaluate", 0, 2, "Judging on held-out pairs", check=False)
+    sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
+    baseline = make_baseline(loaded, bench.split.held_out, judge, sampling, bench.limits)
+    base, _ = measure(loaded, "base", None, baseline, judge, sampling, bench.limits)
+    bench.progress("evaluate", 1, 2, "Judging on held-out pairs", check=False)
+    aligned, answers = measure(loaded, ALIGNED, ALIGNED, baseline, judge, sampling, bench.limits)
+    with open(bench.folder / "samples.jsonl", "w", encoding="utf-8") as file:
+        for pair, old, new in zip(baseline.pairs, baseline.answers, answers, strict=True):
+            row = {"id": pair.id, "prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    bench.progress("evaluate", 2, 2, "Judged", check=False)
+    return {"base": base, "aligned": aligned}
+
+
+def _save_steering(patterns: Patterns, folder: Path) -> None:
+    """The mean difference vector of each target block, float32 [d], named by its block."""
+    from safetensors.torch import save_file
+
+    save_file(
+        {str(block): vector.contiguous() for block, vector in patterns.mean_shift().items()},
+        folder / "steering.safetensors",
+    )
+
+
+def _strength_sentence(alpha: float, strength: dict[int, float]) -> str:
+    mean = sum(strength.values()) / len(strength)
+    zone = "above 1 every answer collapses" if mean > 1 else "above 0.5 answers begin to collapse" if mean > 0.5 else ""
+    return f"Alpha {alpha:g} moves states by {mean:.2f} of their own length{'; ' if zone else ''}{zone}."
+
+
+def peak_memory() -> int:
+    """The most memory this process has held, in bytes: on the GPU where there is one, else resident."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,88 @@
+"""What a probe can tell without the model: if length or the words alone separate the sides, so will every block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.progress import QUIET, Progress
+from workbench.representations.folds import auc_score_interval
+from workbench.representations.separability import score_features
+from workbench.tokens import Encoded
+
+
+@dataclass(frozen=True)
+class Control:
+    """The same held-out probe on features that are no states: its AUC, 95% interval and band of random swaps (90%)."""
+
+    name: str
+    auc: float
+    low: float
+    high: float
+    null_low: float
+    null_high: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def measure_controls(
+    encoded: Sequence[Encoded],
+    *,
+    groups: Sequence[int] | np.ndarray,
+    folds: int = 5,
+    permutations: int = 200,
+    seed: int = 0,
+    words: int = 1000,
+    progress: Progress = QUIET,
+) -> list[Control]:
+    """The probe on three kinds of features, from the sequences of ``encode_pairs`` (chosen sides first, 2N):
+
+    "length" (number of completion tokens), "words" (square roots of the counts of the ``words`` tokens found in most
+    completions) and "prompt" (the same of the prompt: equal on both sides, so 0.5 unless the measurement leaks).
+    """
+    completions = [item.ids[item.start :] for item in encoded]
+    lengths = np.array([[len(ids)] for ids in completions], dtype=np.float32)
+    kinds = {
+        "length": lengths,
+        "words": _counts(completions, words),
+        "prompt": _counts([item.ids[: item.start] for item in encoded], words),
+    }
+    half = len(encoded) // 2
+    found = []
+    for name, features in kinds.items():
+        progress("score", len(found), len(kinds), message=f"control: {name}")
+        (row,) = score_features(
+            features[None, :half], features[None, half:], groups, folds=folds, permutations=permutations, seed=seed
+        )
+        found.append(
+            Control(name, row.probe_auc, row.probe_auc_low, row.probe_auc_high, row.null_auc_p05, row.null_auc_p95)
+        )
+    return found
+
+
+def _counts(texts: Sequence[Sequence[int]], words: int) -> np.ndarray:
+    """Square roots of token counts, float32 [S, at most ``words``]: roots, so that one repeated token is not all."""
+    found_in = Counter(token for ids in texts for token in set(ids))
+    column = {token: k for k, (token, _) in enumerate(found_in.most_common(words))}
+    counts = np.zeros((len(texts), max(1, len(column))), dtype=np.float32)
+    for row, ids in enumerate(texts):
+        for token, times in Counter(ids).items():
+            if token in column:
+                counts[row, column[token]] = times
+    return np.sqrt(counts)
+
+
+def length_auc(lengths: np.ndarray) -> dict[str, float]:
+    """How well length alone, longer taken as chosen, tells the sides: ``lengths`` [N, 2] (chosen, rejected) ->
+    {value, low, high} with Newcombe's 95% interval. Nothing is fitted; below 0.5, chosen is the shorter side."""
+    chosen, ordered = np.asarray(lengths[:, 0]), np.sort(lengths[:, 1])
+    below, not_above = np.searchsorted(ordered, chosen), np.searchsorted(ordered, chosen, side="right")
+    value = float((below + not_above).mean() / (2 * len(ordered)))
+    low, high = auc_score_interval(value, len(ordered))
+    return {"value": value, "low": low, "high": high}

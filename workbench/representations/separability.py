@@ -1,0 +1,295 @@
+"""How well each block's states tell chosen from rejected, on pairs the probe never saw.
+
+In sample anything separates once there are more dimensions than pairs, so every figure here is out of fold, and beside
+the probe's AUC stands the band of AUCs that the same procedure reaches when chosen and rejected are swapped at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.errors import UserError
+from workbench.progress import QUIET, Progress
+from workbench.representations import probe
+from workbench.representations.folds import Folds, auc_score_interval, make_folds
+from workbench.statistics import wilson
+
+if TYPE_CHECKING:
+    from workbench.representations.capture import Activations
+
+_BOOTSTRAPS = 1000
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """The held-out scores of one block. AUCs are in 0..1, 0.5 is chance.
+
+    ``probe_auc``: the linear probe's AUC, averaged over folds; ``low``/``high``: 95%, the wider of a bootstrap over
+    prompts and Newcombe's score interval. ``null_auc_*``: quantiles of the same figure with chosen and rejected swapped
+    at random; ``null_best_p95``: 95% of random swaps reach no higher in any block (what a claim about the best of many
+    blocks must beat); ``p_value``: the share of swaps that reach as high in this block.
+    ``paired_accuracy``: the share of pairs whose chosen side lies further along the training folds' mean difference,
+    with Wilson's 95% interval. ``fisher``: squared d' of the held-out projections on that direction (0 if the held-out
+    means lie the wrong way round). ``silhouette``: of those projections, in one dimension, -1..1.
+    """
+
+    layer: int
+    probe_auc: float
+    probe_auc_low: float
+    probe_auc_high: float
+    null_auc_p025: float
+    null_auc_p05: float
+    null_auc_mean: float
+    null_auc_p95: float
+    null_auc_p975: float
+    null_best_p95: float
+    p_value: float
+    paired_accuracy: float
+    paired_accuracy_low: float
+    paired_accuracy_high: float
+    fisher: float
+    silhouette: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, under the names above."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LayerScore:
+        """The score that :meth:`to_dict` wrote."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the block beats what the best block of random swaps reaches."""
+        return self.probe_auc > self.null_best_p95
+
+
+def score(
+    acts: Activations,
+    *,
+    groups: Sequence[int] | np.ndarray,
+    folds: int = 5,
+    permutations: int = 200,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress = QUIET,
+) -> list[LayerScore]:
+    """Score every block of captured activations; ``groups`` [N] is the same for pairs that share a prompt.
+
+    Raises UserError where there are too few prompts to hold any out (see ``make_folds``).
+    """
+    return score_features(
+        acts.chosen,
+        acts.rejected,
+        groups,
+        folds=folds,
+        permutations=permutations,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+
+
+def score_features(
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    *,
+    folds: int = 5,
+    permutations: int = 200,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress = QUIET,
+) -> list[LayerScore]:
+    """:func:`score` on plain arrays, chosen and rejected float [L, N, d]. Random draws are the same in every layer."""
+    if permutations < 20:
+        raise UserError(f"A band of random swaps needs at least 20 permutations, not {permutations}.")
+    held = make_folds(groups, folds, seed)
+    rng = np.random.default_rng(seed)
+    signs = torch.from_numpy(_swaps(held.groups, permutations, rng)).to(device)
+    weights = torch.from_numpy(_resamples(held.groups, rng)).to(device)
+    rows, nulls = [], []
+    for layer in range(len(chosen)):
+        progress("score", layer, len(chosen))
+        c, r = (torch.from_numpy(np.ascontiguousarray(side[layer])).to(device) for side in (chosen, rejected))
+        values, boot = _probe_aucs(c, r, held, signs, weights)
+        rows.append((values[0], boot, _along_difference(c, r, held)))
+        nulls.append(values[1:])
+    progress("score", len(chosen), len(chosen))
+    best = float(np.quantile(np.max(nulls, axis=0), 0.95))
+    effective = int(held.groups.max()) + 1
+    return [_layer_score(layer, *row, nulls[layer], best, effective) for layer, row in enumerate(rows)]
+
+
+def _swaps(groups: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
+    """[N, 1 + P] of +-1: the true labels, then random swaps. Pairs of one prompt are swapped together, because they
+    may share a text; labelling that text both ways would make the band too narrow."""
+    signs = rng.choice(np.array([-1.0, 1.0], dtype=np.float32), size=(groups.max() + 1, permutations))[groups]
+    return np.concatenate([np.ones((len(groups), 1), dtype=np.float32), signs], axis=1)
+
+
+def _resamples(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """[B, N]: how often each pair is drawn when prompts are drawn with replacement."""
+    count = int(groups.max()) + 1
+    draws = rng.integers(0, count, size=(_BOOTSTRAPS, count))
+    times = np.zeros((_BOOTSTRAPS, count), dtype=np.float32)
+    np.add.at(times, (np.arange(_BOOTSTRAPS)[:, None], draws), 1)
+    return times[:, groups]
+
+
+def _probe_aucs(
+    chosen: Tensor, rejected: Tensor, held: Folds, signs: Tensor, weights: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """The probe's AUC averaged over folds: for each labelling [1 + P], and for the true one in each bootstrap [B].
+
+    Averaging per-fold AUCs, instead of pooling scores of different probes, needs no common scale, and a random swap
+    of the held-out pairs then turns AUC into 1 - AUC: the band is centred on 0.5 exactly.
+    """
+    total = torch.zeros(signs.shape[1], dtype=torch.float64, device=chosen.device)
+    drawn = torch.zeros(len(weights), dtype=torch.float64, device=chosen.device)
+    drawn_pairs = torch.zeros_like(drawn)
+    for train, out in held:
+        train, out = (torch.from_numpy(part).to(chosen.device) for part in (train, out))
+        scores = probe.fit_and_score(chosen, rejected, train, out, signs)
+        swapped = signs[out] < 0
+        as_chosen = torch.where(swapped, scores.rejected, scores.chosen)
+        as_rejected = torch.where(swapped, scores.chosen, scores.rejected)
+        total += probe.auc(as_chosen, as_rejected) * len(out)
+        wins = torch.sign(scores.chosen[:, :1] - scores.rejected[:, 0]) / 2 + 0.5
+        times = weights[:, out]
+        pairs = times.sum(1)
+        drawn += ((times @ wins) * times).sum(1) / pairs.clamp(min=1)
+        drawn_pairs += pairs
+    return (total / len(chosen)).cpu().numpy(), (drawn / drawn_pairs).cpu().numpy()
+
+
+def _along_difference(chosen: Tensor, rejected: Tensor, held: Folds) -> dict[str, float]:
+    """Paired accuracy, Fisher ratio and silhouette of the held-out projections on the mean difference."""
+    c, r = _project_held_out(chosen, rejected, held)
+    hits = float((c > r).sum() + 0.5 * (c == r).sum())
+    low, high = wilson(hits, len(c))
+    ratios, sizes = [], []
+    for _, out in held:
+        spread = (c[out].var() + r[out].var()) / 2  # of few pairs; a single pair has no spread of its own
+        gap = c[out].mean() - r[out].mean()
+        if len(out) > 1 and spread > 0:
+            ratios.append(gap * abs(gap) / spread)
+            sizes.append(len(out))
+    return {
+        "paired_accuracy": hits / len(c),
+        "paired_accuracy_low": low,
+        "paired_accuracy_high": high,
+        "fisher": max(0.0, float(np.average(ratios, weights=sizes))) if ratios else 0.0,
+        "silhouette": _silhouette(c, r),
+    }
+
+
+def _project_held_out(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[np.ndarray, np.ndarray]:
+    """Projections of the held-out sides on the training folds' mean difference, [N] each, calibrated on the training
+    folds so that their rejected mean is -1 and their chosen mean +1 (0 where a block has no difference at all)."""
+    sides = torch.zeros(2, len(chosen), dtype=chosen.dtype, device=chosen.device)
+    for train, out in held:
+        train, out = (torch.from_numpy(part).to(chosen.device) for part in (train, out))
+        up, down = chosen[train].mean(0), rejected[train].mean(0)
+        direction, middle = up - down, (up + down) / 2
+        reach = direction @ direction / 2
+        if reach > 0:
+            sides[0, out] = (chosen[out] - middle) @ direction / reach
+            sides[1, out] = (rejected[out] - middle) @ direction / reach
+    c, r = sides.double().cpu().numpy()
+    return c, r
+
+
+def _silhouette(chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """The mean silhouette of two groups of numbers, exactly, by sorting: distances in one dimension are differences."""
+
+    def distance_sums(points: np.ndarray, to: np.ndarray) -> np.ndarray:
+        ordered = np.sort(to)
+        sums = np.concatenate([[0.0], np.cumsum(ordered)])
+        below = np.searchsorted(ordered, points)
+        return points * below - sums[below] + (sums[-1] - sums[below]) - points * (len(to) - below)
+
+    values = []
+    for own, other in ((chosen, rejected), (rejected, chosen)):
+        inside = distance_sums(own, own) / max(1, len(own) - 1)
+        outside = distance_sums(own, other) / len(other)
+        largest = np.maximum(inside, outside)
+        values.append(np.where(largest > 0, (outside - inside) / np.where(largest > 0, largest, 1), 0.0))
+    return float(np.concatenate(values).mean())
+
+
+def _layer_score(
+    layer: int, value: float, boot: np.ndarray, rest: dict[str, float], null: np.ndarray, best: float, effective: int
+) -> LayerScore:
+    low, high = np.quantile(boot[np.isfinite(boot)], [0.025, 0.975])
+    wide_low, wide_high = auc_score_interval(float(value), effective)
+    quantiles = np.quantile(null, [0.025, 0.05, 0.95, 0.975])
+    return LayerScore(
+        layer=layer,
+        probe_auc=float(value),
+        probe_auc_low=min(float(low), wide_low),
+        probe_auc_high=max(float(high), wide_high),
+        null_auc_p025=float(quantiles[0]),
+        null_auc_p05=float(quantiles[1]),
+        null_auc_mean=float(null.mean()),
+        null_auc_p95=float(quantiles[2]),
+        null_auc_p975=float(quantiles[3]),
+        null_best_p95=best,
+        p_value=float((1 + (null >= value).sum()) / (1 + len(null))),
+        **rest,
+    )
+
+
+# -- the preference direction --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the two means lie along a direction, in the block's own units."""
+
+    chosen: float
+    rejected: float
+
+
+def preference_direction(acts: Activations, layer: int) -> np.ndarray:
+    """The mean difference chosen - rejected of one block, unit length, float32 [d] (zeros if there is no difference).
+
+    Not a principal component of the differences: centring them would remove exactly this mean.
+    """
+    difference = acts.chosen[layer].mean(0, dtype=np.float64) - acts.rejected[layer].mean(0, dtype=np.float64)
+    length = np.linalg.norm(difference)
+    return (difference / length if length > 0 else difference).astype(np.float32)
+
+
+def calibrate(acts: Activations, layer: int, direction: np.ndarray) -> Calibration:
+    """The projections of the chosen and of the rejected mean of one block on ``direction`` [d]."""
+    up, down = (float((side[layer] @ direction).mean(dtype=np.float64)) for side in (acts.chosen, acts.rejected))
+    return Calibration(up, down)
+
+
+def project_on(states: np.ndarray, direction: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """States [..., d] along ``direction`` [d], -1 at the rejected mean and +1 at the chosen mean: [...]."""
+    half = (calibration.chosen - calibration.rejected) / 2
+    if half == 0:
+        return np.zeros(np.shape(states)[:-1], dtype=np.float32)
+    return ((states @ direction - (calibration.chosen + calibration.rejected) / 2) / half).astype(np.float32)
+
+
+def held_out_projections(
+    acts: Activations, *, groups: Sequence[int] | np.ndarray, folds: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Every side's place on the preference axis of a direction fitted without it: float32 [L, 2N], chosen sides first,
+    -1 at the training folds' rejected mean and +1 at their chosen mean. Same folds as :func:`score` with the seed."""
+    held = make_folds(groups, folds, seed)
+    rows = [
+        np.concatenate(_project_held_out(torch.from_numpy(c), torch.from_numpy(r), held))
+        for c, r in zip(acts.chosen, acts.rejected, strict=True)
+    ]
+    return np.stack(rows).astype(np.float32)

@@ -1,0 +1,101 @@
+"""The model of a run, ready to answer: the base with the run's adapter beside it, and steering without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.errors import UserError
+from workbench.runs.store import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from workbench.generation import Steering
+    from workbench.models import LoadedModel
+
+ALIGNED = "aligned"  # the adapter's name in the loaded model
+
+
+def need_adapter(run: Run) -> None:
+    """Raise ``UserError`` if the run has no aligned model (yet)."""
+    if not all((run.adapter / name).exists() for name in ("adapter_config.json", "adapter_model.safetensors")):
+        raise UserError(
+            f"Run {run.id} has no aligned model: it is {run.state}. Wait for it, resume it, or choose a finished run."
+        )
+
+
+def load_run(run: Run, device: str | None = None, dtype: str | None = None, adapter: bool = True) -> LoadedModel:
+    """The run's model on ``device`` (None: what the run says), with its adapter under the name ``ALIGNED``.
+
+    ``adapter=False`` loads the base alone. Raises ``UserError`` if there is no adapter, if it was made for other
+    weights, or if the model cannot be loaded.
+    """
+    if adapter:
+        need_adapter(run)
+    from workbench.models import load_model
+
+    config = run.config()
+    where = {"device": device or config.get("device", "auto"), "dtype": dtype or config.get("dtype", "auto")}
+    loaded = load_model(config["model"], **where)
+    if adapter:
+        from workbench.rahf.adapters import load_adapter
+
+        load_adapter(loaded, run.adapter, ALIGNED)
+    return loaded
+
+
+def steering_of(run: Run, alpha: float, layers: list[int] | None = None) -> Steering:
+    """Steering towards the chosen side without training: ``alpha`` times the mean difference of states.
+
+    An alignment left the differences it fitted, in its blocks (``steering.safetensors``); scores of blocks give the
+    mean difference of chosen and rejected answers, in ``layers`` or, by default, in the blocks they suggest. Raises
+    ``UserError`` if the run holds neither or has not these blocks.
+    """
+    from workbench.generation import Steering
+
+    ready = run.path / "steering.safetensors"
+    vectors = _fitted(ready) if ready.exists() else _captured(run, layers)
+    if wrong := [layer for layer in layers or () if layer not in vectors]:
+        raise UserError(
+            f"Run {run.id} knows no direction in block {wrong[0]}: choose among {', '.join(map(str, vectors))}."
+        )
+    return Steering({layer: vectors[layer] for layer in layers or vectors}, alpha)
+
+
+def _fitted(path: Path) -> dict[int, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {int(name): vector for name, vector in sorted(load_file(path).items(), key=lambda item: int(item[0]))}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged: repeat the run.") from error
+
+
+def _captured(run: Run, layers: list[int] | None) -> dict[int, Tensor]:
+    import json
+
+    import torch
+
+    from workbench.representations.analysis import ACTIVATIONS, LAYERS
+    from workbench.representations.capture import Activations
+    from workbench.representations.separability import calibrate, preference_direction
+
+    try:
+        suggested = json.loads((run.path / LAYERS).read_text(encoding="utf-8"))["suggested_layers"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"Run {run.id} holds no directions to steer along: align, or run separability, first."
+        ) from error
+    if not (run.path / ACTIVATIONS).exists():
+        raise UserError(f"Run {run.id} has not come to its directions yet: it is {run.state}.")
+    acts = Activations.load(run.path / ACTIVATIONS)
+    vectors = {}
+    for layer in layers or suggested:
+        if 0 <= layer < len(acts.chosen):
+            direction = preference_direction(acts, layer)
+            way = calibrate(acts, layer, direction)
+            vectors[layer] = torch.from_numpy(direction) * (way.chosen - way.rejected)
+    return vectors

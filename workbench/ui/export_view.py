@@ -1,0 +1,161 @@
+"""What step 5 says: the rows to take away, the commands that repeat a run, and its model card, from a finished run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from workbench.ui import align_view, charts, context, votes
+
+RESULTS = (  # title, key, digits
+    ("Preferred answers", "preferred", 2),
+    ("Win rate against base", "win_rate", 2),
+    ("Preference accuracy", "preference_accuracy", 2),
+    ("Coherence", "coherence", 2),
+    ("Right facts", "facts_right", 2),
+    ("KL from base, nats", "kl_from_base", 2),
+)
+
+
+def size_of(folder: Path) -> tuple[int, int]:
+    """Bytes and number of the files in a folder (0, 0 if it is not there)."""
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    return sum(path.stat().st_size for path in files), len(files)
+
+
+def size_text(size: int, count: int) -> str:
+    """``0.6 MB, 3 files``; empty for nothing."""
+    return f"{charts.amount(size)}, {count} file{'s' if count != 1 else ''}" if count else ""
+
+
+def takes(run: Any, status: dict[str, Any], visitor: str) -> dict[str, dict[str, Any]]:
+    """The rows: what each thing is, and how big it is where it lies on disk already."""
+    result, config = status.get("result") or {}, run.config()
+    top = max(result.get("layers") or [0])
+    code = {"text": "PeftModel.from_pretrained", "as": "mono"}
+    made = size_of(run.path / "exports" / "merged")
+    cast = len(votes.votes_of(run.path, visitor))
+    pairs = result.get("pairs") or {}
+    count = sum(pairs.values()) if isinstance(pairs, dict) else 0
+    voted = f", and your {cast} blind vote{'s' if cast != 1 else ''}" if cast else ""
+    return {
+        "adapter": {
+            "icon": "box",
+            "title": "Adapter",
+            "size": size_text(*size_of(run.adapter)),
+            "text": [
+                f"A plain PEFT LoRA, rank {config.get('lora_rank')}, for blocks 0 to {top}. Loads with ",
+                code,
+                ".",
+            ],
+        },
+        "merged": {
+            "icon": "page",
+            "title": "Merged model",
+            "size": size_text(*made) or "made on demand",
+            "text": "Base and adapter in one: loads like any model and answers as the aligned side does.",
+        },
+        "report": {
+            "icon": "report",
+            "title": "Report",
+            "size": "",
+            "text": "One HTML page: settings, held-out numbers and answers side by side. Opens offline.",
+        },
+        "pairs": {
+            "icon": "rows",
+            "title": "Pairs and votes",
+            "size": f"{count} pairs" if count else "",
+            "text": f"The {count or ''} clean pairs with their split{voted}, as JSONL.".replace("  ", " "),
+        },
+    }
+
+
+def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:
+    """The run from a terminal, and its adapter from Python."""
+    config, result = run.config(), status.get("result") or {}
+    pairs = str(config.get("pairs"))
+    shown = pairs if not Path(pairs).is_absolute() else Path(pairs).name
+    layers = ",".join(str(block) for block in result.get("layers") or config.get("layers") or []) or "auto"
+    alpha = result.get("alpha", config.get("alpha"))
+    q, model = shlex.quote, str(config.get("model"))
+    align = (
+        f"python -m workbench align --model {q(model)} --pairs {q(shown)} \\\n"
+        f"    --method {config.get('method')} --layers {layers} --alpha {alpha if alpha is not None else 'auto'} \\\n"
+        f"    --foundation {config.get('foundation')} --out runs/{context.run_name(status)}"
+    )
+    test = f"{pairs}:test" if pairs.startswith("demo") and ":" not in pairs else "PAIRS-IT-HAS-NOT-SEEN"
+    name = f"runs/{context.run_name(status)}"
+    lines = [align, f"python -m workbench evaluate {name} --pairs {test}"]
+    terminal = "\n".join([*lines, f"python -m workbench export {name} --to out/ --merge"])
+    model = "assets/model" if model == "demo" else model
+    python = (
+        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"base = AutoModelForCausalLM.from_pretrained({model!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({model!r})\n"
+        'model = PeftModel.from_pretrained(base, "adapter")  # the unpacked download'
+    )
+    return {"terminal": terminal, "python": python}
+
+
+def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
+    """The model card as the page shows it; ``markdown`` is the file that goes with the download."""
+    result, config = status.get("result") or {}, run.config()
+    rows = align_view.rows_of(result)
+    base, aligned = (rows[0], rows[-1]) if len(rows) > 1 else ({}, {})
+    pairs = result.get("pairs") if isinstance(result.get("pairs"), dict) else {}
+    trained = sum(pairs.get(side, 0) for side in ("instruct", "fit"))
+    shown = []
+    for title, key, digits in RESULTS:
+        if aligned.get(key) is None:
+            continue
+        beside = (
+            f", base {base[key]:.{digits}f}"
+            if base.get(key) is not None and key not in ("win_rate", "kl_from_base")
+            else ""
+        )
+        shown.append(
+            [
+                title + beside,
+                f"{aligned[key]:.{digits}f}",
+                charts.interval(aligned.get(f"{key}_low"), aligned.get(f"{key}_high")),
+            ]
+        )
+    strength = {int(block): value for block, value in (result.get("relative_strength") or {}).items()}
+    mean = sum(strength.values()) / len(strength) if strength else None
+    each = ", ".join(f"{value:.2f}" for _, value in sorted(strength.items()))
+    alpha = result.get("alpha")
+    of = f" of {result['n_blocks']}" if result.get("n_blocks") else ""
+    made = [
+        ["Blocks", align_view.blocks_text(result.get("layers") or []) + of],
+        ["Alpha", f"{alpha:.3g}" if isinstance(alpha, (int, float)) else "\N{EN DASH}"],
+        ["Relative strength", f"{mean:.2f} ({each})" if mean is not None else "\N{EN DASH}"],
+        [
+            "Steps, batch, rate",
+            f"{config.get('align_steps')}, {config.get('align_batch')}, {config.get('align_rate'):g}",
+        ],
+        ["Seed", str(config.get("seed"))],
+        [
+            "Time, peak memory",
+            f"{charts.duration(status.get('seconds'))}, {charts.amount(result.get('peak_memory_bytes'))}",
+        ],
+    ]
+    sample = next(
+        (row for row in votes.lines(run.path / "samples.jsonl") if row.get("base") != row.get("aligned")), None
+    )
+    facts = aligned.get("facts_right")
+    limits = (
+        "Trained and judged on the pairs named here; nothing is known about other topics, languages or longer talks."
+    )
+    if isinstance(facts, (int, float)) and facts < 1:
+        limits = f"{1 - facts:.0%} of held-out answers with a checkable fact still state a wrong one. " + limits
+    return {
+        "name": context.run_name(status),
+        "lead": f"A LoRA adapter for {Path(config['model']).name}, made with RAHF ({config['method']}) from "
+        f"{trained} preference pairs; {pairs.get('held_out', 'no')} pairs held out.",
+        "results": shown,
+        "made": made,
+        "sample": {name: str(sample.get(name) or "") for name in ("prompt", "base", "aligned")} if sample else None,
+        "limits": limits,
+        "markdown": markdown,
+    }

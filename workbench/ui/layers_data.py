@@ -1,0 +1,235 @@
+"""What step 2 reads from a finished run: its scores, its coordinates, the texts of its pairs. No widgets, no torch.
+
+Pairs can be edited after a capture. So a capture works on a copy of them, named by its content, and the picture's texts
+come from that copy: ids and texts on the page are those that were measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.errors import UserError
+from workbench.ui import layers_umap
+from workbench.ui import layers_view as lv
+from workbench.ui.state import Cache, Workspace
+
+if TYPE_CHECKING:
+    from workbench.pairs import Pair, PreferencePairs
+    from workbench.runs.store import Run
+
+PICTURE = "picture.json"
+LIST = 60  # pairs of a lasso that are listed
+CONTROL_NAMES = {"words": "Bag of words", "length": "Answer length", "prompt": "Prompt only"}
+_pairs = Cache(4)
+_scores = Cache(8)
+
+
+def snapshot(workspace: Workspace) -> str:
+    """What the run's configuration names as pairs: the bundled set's name, or an unchanging copy of the edited file."""
+    pairs = workspace.pairs
+    if not pairs:
+        raise UserError("There are no pairs yet: load some in step 1.")
+    if not pairs.get("path"):
+        return str(pairs["source"])
+    mark = re.sub(r"[^a-z0-9]", "", str(pairs.get("fingerprint", "")).lower())[:24]
+    copy = workspace.folder / f"captured-{mark or 'pairs'}.jsonl"
+    try:
+        if not mark or not copy.exists():
+            part = copy.with_suffix(".part")
+            shutil.copyfile(pairs["path"], part)
+            part.replace(copy)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"The pairs could not be copied for the capture ({why}): free some disk space.") from error
+    return str(copy)
+
+
+def scores(run: Run) -> dict[str, Any]:
+    """The run's layers.json. Raises UserError if it is not there or damaged."""
+    path = run.path / "layers.json"
+
+    def load() -> dict[str, Any]:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values["layers"][0]["probe_auc"], values["suggested_layers"], values["finding"]
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError("The scores of this capture are missing or damaged: capture all blocks again.") from error
+        return values
+
+    try:
+        return _scores.get((str(path), path.stat().st_mtime_ns), load)
+    except OSError as error:
+        raise UserError(
+            "The scores of this capture are no longer on the server's disk: capture all blocks again."
+        ) from error
+
+
+def pairs_of(run: Run) -> tuple[PreferencePairs, dict[int, int]]:
+    """The pairs a run measured, and the row of each id. Seconds the first time."""
+    source = str(run.config()["pairs"])
+
+    def load() -> tuple[PreferencePairs, dict[int, int]]:
+        from workbench.pairs import load_pairs
+
+        pairs = load_pairs(source)
+        return pairs, {id_: row for row, id_ in enumerate(pairs.ids)}
+
+    return _pairs.get((source, run.id), load)
+
+
+def pair_ids(run: Run) -> np.ndarray:
+    """The ids [N] of the measured pairs, in the order of all coordinates."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(run.path / "activations.safetensors"), framework="numpy") as file:
+            return file.get_tensor("pair_ids")
+    except (OSError, SafetensorError) as error:
+        raise UserError("The states of this capture are missing or damaged: capture all blocks again.") from error
+
+
+def picture(run: Run) -> str:
+    """The value of the view ``layers-data``: coordinates of all blocks and short texts. Made once, then kept."""
+    kept = run.path / PICTURE
+    try:
+        return kept.read_text(encoding="utf-8")
+    except OSError:
+        pass
+    from workbench.runs.files import write_whole
+    from workbench.ui import html
+
+    text = html.value(_picture(run))
+    with contextlib.suppress(OSError):  # a full disk: it is made again next time
+        write_whole(kept, text, sync=False)
+    return text
+
+
+def _picture(run: Run) -> dict[str, Any]:
+    from workbench.pairs import prompt_text
+    from workbench.representations.files import read_arrays
+
+    arrays, _ = read_arrays(run.path / "coords.safetensors")
+    found = scores(run)
+    ids = pair_ids(run)
+    rows = lv.drawn(len(ids))
+    pairs, where = pairs_of(run)
+    texts: dict[str, list[str]] = {"prompts": [], "chosen": [], "rejected": []}
+    for id_ in ids[rows]:
+        pair = pairs[where[int(id_)]] if int(id_) in where else None
+        texts["prompts"].append(lv.shortened(prompt_text(pair.prompt)) if pair else "")
+        texts["chosen"].append(lv.shortened(pair.chosen) if pair else "")
+        texts["rejected"].append(lv.shortened(pair.rejected) if pair else "")
+    axis = arrays["axis"]
+    layer = min(found["suggested_layers"][0], len(axis) - 1)
+    gaps = lv.take_pairs(axis, rows)[layer, :, 0]
+    gaps = gaps[: len(rows)] - gaps[len(rows) :]
+    return {
+        "run": run.id,
+        "ids": [int(id_) for id_ in ids[rows]],
+        "typical": int(ids[rows][int(np.argsort(gaps)[len(gaps) // 2])]),
+        "caption": lv.picture_caption(len(rows), len(ids)),
+        "sets": {
+            "pca": lv.picture(lv.take_pairs(arrays["pca"], rows), "pca", arrays["pca_explained"]),
+            "axis": lv.picture(lv.take_pairs(axis, rows), "axis"),
+        },
+        **texts,
+    }
+
+
+def umap_value(run: Run) -> dict[str, Any]:
+    """The value of the view ``layers-umap``: every block that is done, with what its picture shows."""
+    value: dict[str, Any] = {"run": run.id, "done": {}, "failed": {}}
+    for score in scores(run)["layers"]:
+        block = int(score["layer"])
+        found = layers_umap.result(run.path, block)
+        if isinstance(found, str):
+            value["failed"][str(block)] = found
+        elif found is not None:
+            made = lv.picture(found[None], "umap")
+            value["done"][str(block)] = {"xy": made["xy"], "finding": made["findings"][0], "names": made["names"][0]}
+    return value
+
+
+def ready_view(run: Run) -> dict[str, Any]:
+    """What the view ``layers`` needs of a finished run, without the visitor's choices."""
+    found = scores(run)
+    layers, suggested = found["layers"], [int(layer) for layer in found["suggested_layers"]]
+    curves = [(curve["chosen"], curve["rejected"]) for curve in found["densities"]] if found.get("densities") else None
+    order = list(CONTROL_NAMES)
+    shortcuts = sorted(found.get("controls") or [], key=lambda c: order.index(c["name"]) if c["name"] in order else 99)
+    shortcuts = [dict(c, name=CONTROL_NAMES.get(c["name"], c["name"])) for c in shortcuts]
+    return {
+        "phase": "ready",
+        "run": run.id,
+        "title": found["finding"],
+        "lead": lv.lead(found),
+        **lv.strip(layers, suggested, curves),
+        "caption": f"{found.get('pairs', 0):,} held-out pairs, 95% intervals",
+        "chance_caption": "95% of random swaps",
+        "suggested": suggested,
+        "table": lv.table(layers),
+        "scores": {key: value for key, value in found.items() if key not in ("densities", "explained")},
+        "controls": lv.controls(layers, shortcuts),
+    }
+
+
+def one_pair(run: Run, id_: Any, now: PreferencePairs | None = None) -> dict[str, Any]:
+    """The value of the view ``layers-pair`` for one pair; ``now`` are the visitor's pairs, if they were edited since.
+
+    Raises UserError for an id that was not measured.
+    """
+    from workbench.pairs import prompt_text
+
+    pairs, where = pairs_of(run)
+    if type(id_) is not int or id_ not in where:
+        raise UserError("There is no such pair in this capture.")
+    pair = pairs[where[id_]]
+    return {
+        "kind": "pair",
+        "id": id_,
+        "prompt": prompt_text(pair.prompt),
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "dropped": now is not None and not ids_now(run, [id_], now),
+    }
+
+
+def some_pairs(run: Run, ids: Any) -> dict[str, Any]:
+    """The value of the view ``layers-pair`` for the pairs in a lasso. Raises UserError."""
+    from workbench.pairs import prompt_text
+
+    pairs, where = pairs_of(run)
+    found = valid_ids(ids, where)
+    if len(found) == 1:
+        return one_pair(run, found[0])
+    items = [{"id": id_, "prompt": lv.shortened(prompt_text(pairs[where[id_]].prompt), 120)} for id_ in found[:LIST]]
+    return {"kind": "list", "count": len(found), "ids": found, "items": items}
+
+
+def ids_now(run: Run, ids: Any, now: PreferencePairs) -> list[int]:
+    """The ids in ``now`` of measured pairs. By content: a pair's number is its row in a file, and files are rewritten.
+
+    Raises UserError if none of ``ids`` was measured; gives an empty list if none of them is left.
+    """
+    pairs, where = pairs_of(run)
+    wanted = {_content(pairs[where[id_]]) for id_ in valid_ids(ids, where)}
+    return [pair.id for pair in now if _content(pair) in wanted]
+
+
+def _content(pair: Pair) -> tuple[str, str, str]:
+    return json.dumps(pair.prompt, sort_keys=True), pair.chosen, pair.rejected
+
+
+def valid_ids(ids: Any, known: Any) -> list[int]:
+    """The ids that are known, in order, once each. Raises UserError if there is none."""
+    wanted = ids if isinstance(ids, list) else []
+    found = sorted({id_ for id_ in wanted if type(id_) is int and id_ in known})
+    if not found:
+        raise UserError("None of these pairs is in this capture.")
+    return found

@@ -1,0 +1,310 @@
+"""From an analysis of all blocks to the JSON that the views of static/layers*.js draw. Pure functions, no widgets.
+
+Heights in the strip are per cent of its upper part, measured from below; scatter coordinates are float32 in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.ui.charts import duration
+
+JSON = dict[str, Any]
+
+TOP = 92.0  # where an AUC of 1 lies, in per cent: above it is room for half a dot
+STRIP_HEIGHT = 236.0  # pixels of the strip's upper part on wide screens
+LABEL_BELOW = 41.0  # pixels a number and its interval take below the whisker
+CURVE_POINTS = 41
+DRAWN_PAIRS = 700  # pairs in the scatter: more points hide each other and move slowly
+SHORT_TEXT = 300  # characters of a text sent for hovering; a click fetches the whole
+POOLINGS = [["mean", "Mean of answer"], ["last", "Last token"]]
+POOLING_HELP = {
+    "mean": "Each answer becomes one vector per block: the mean over its tokens. Steady, and what the scores of most "
+    "studies use.",
+    "last": "Each answer becomes one vector per block: the state at its last token, which has read the whole answer.",
+}
+STAGES = [("load", "Load", 10), ("capture", "Capture", 50), ("score", "Score", 40), ("project", "Draw", 12)]
+TABLE = [
+    ("layer", "Block"),
+    ("probe_auc", "Probe AUC"),
+    ("probe_auc_low", "low 95%"),
+    ("probe_auc_high", "high 95%"),
+    ("null_auc_p05", "Chance 5%"),
+    ("null_auc_p95", "Chance 95%"),
+    ("paired_accuracy", "Paired accuracy"),
+    ("paired_accuracy_low", "low 95%"),
+    ("paired_accuracy_high", "high 95%"),
+    ("fisher", "Fisher ratio"),
+    ("silhouette", "Silhouette"),
+]
+
+
+def band(score: Mapping[str, float]) -> tuple[float, float]:
+    """What 95% of shuffles reach in this block: the narrowest two-sided band the score has."""
+    low = score.get("null_auc_p025", score.get("null_auc_p05", 0.5))
+    high = score.get("null_auc_p975", score.get("null_auc_p95", 0.5))
+    return float(low), float(high)
+
+
+def strip(scores: Sequence[Mapping[str, float]], suggested: Sequence[int], densities: Sequence[Any] | None) -> JSON:
+    """The strip: ``blocks`` (one each) and ``axis``. ``densities``: per block (chosen, rejected) curves, or None."""
+    lowest = min([0.4, *(min(band(s)[0], s["probe_auc_low"]) - 0.02 for s in scores)])
+    floor = max(0.0, np.floor(lowest * 10) / 10)
+
+    def height(value: float) -> float:
+        return round(min(100.0, max(0.0, (value - floor) / (1 - floor) * TOP)), 2)
+
+    first = round(float(floor) * 10) + 1
+    ticks = [{"at": height(k / 10), "text": f"{k / 10:.1f}"} for k in range(10, first - 1, -1)]
+    blocks = []
+    for at, score in enumerate(scores):
+        low, high = band(score)
+        lo, hi = height(score["probe_auc_low"]), height(score["probe_auc_high"])
+        block = {
+            "l": int(score["layer"]),
+            "auc": round(float(score["probe_auc"]), 4),
+            "low": round(float(score["probe_auc_low"]), 4),
+            "high": round(float(score["probe_auc_high"]), 4),
+            "chance": round(high, 4),
+            "v": height(score["probe_auc"]),
+            "lo": lo,
+            "hi": hi,
+            "nlo": height(low),
+            "nhi": height(high),
+            # The number goes below the whisker unless it would lie on the band of chance or below the drawing.
+            "up": lo / 100 * STRIP_HEIGHT - LABEL_BELOW < height(high) / 100 * STRIP_HEIGHT,
+            "suggested": int(score["layer"]) in suggested,
+        }
+        if densities is not None:
+            chosen, rejected = densities[at]
+            top = max(np.max(chosen), np.max(rejected))
+            block |= {"chosen": curve(chosen, top), "rejected": curve(rejected, top)}
+        blocks.append(block)
+    return {"blocks": blocks, "axis": {"ticks": ticks, "chance": height(0.5)}}
+
+
+def curve(values: Sequence[float], top: float, points: int = CURVE_POINTS) -> list[float]:
+    """A density at ``points`` evenly spaced places, as a share of ``top``."""
+    values = np.asarray(values, dtype=float)
+    even = np.interp(np.linspace(0, 1, points), np.linspace(0, 1, len(values)), values)
+    return [round(float(v), 3) for v in even / top] if top > 0 else [0.0] * points
+
+
+def table(scores: Sequence[Mapping[str, Any]]) -> JSON:
+    """All scores as rows: the columns' titles, their keys, and numbers (None where there is none)."""
+    columns = [(key, title) for key, title in TABLE if key in scores[0]]
+    rows = [[None if score.get(key) is None else round(float(score[key]), 6) for key, _ in columns] for score in scores]
+    for row in rows:
+        row[0] = int(row[0])
+    return {"head": [title for _, title in columns], "keys": [key for key, _ in columns], "rows": rows}
+
+
+def controls(scores: Sequence[Mapping[str, float]], shortcuts: Sequence[Mapping[str, Any]]) -> JSON:
+    """The panel of shortcuts: one row per shortcut, and for each block its own row and what the comparison says."""
+    rows = [
+        {
+            "name": str(s["name"]),
+            "auc": float(s["auc"]),
+            "low": _maybe(s.get("low")),
+            "high": _maybe(s.get("high")),
+            "nlo": _maybe(s.get("null_low")),
+            "nhi": _maybe(s.get("null_high")),
+        }
+        for s in shortcuts
+    ]
+    blocks = []
+    for score in scores:
+        low, high = score.get("null_auc_p05", 0.5), score.get("null_auc_p95", 0.5)  # as wide as the shortcuts' bands
+        blocks.append(
+            {
+                "name": "This block, probe",
+                "auc": float(score["probe_auc"]),
+                "low": float(score["probe_auc_low"]),
+                "high": float(score["probe_auc_high"]),
+                "nlo": low,
+                "nhi": high,
+                "title": shortcut_title(score, rows),
+            }
+        )
+    edges = [value for row in rows + blocks for value in (row["auc"], row["nlo"]) if value is not None]
+    return {
+        "rows": rows,
+        "blocks": blocks,
+        "from": float(max(0.0, min(0.4, np.floor((min(edges) - 0.02) * 10) / 10))),
+        "caption": "Held-out AUC of the same probe on less. Grey: chance, 90% of random swaps.",
+    }
+
+
+def shortcut_title(score: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What comparing a block with the strongest shortcut says."""
+    layer = int(score["layer"])
+    if score["probe_auc"] <= score.get("null_best_p95", band(score)[1]):
+        return f"Block {layer} reads no more than chance"
+    if not rows:
+        return f"Block {layer} has no shortcut to compare with"
+    best = max(rows, key=lambda row: row["auc"])
+    name = best["name"]
+    if best["auc"] >= score["probe_auc"]:
+        return f"{name} alone tells as much as block {layer}"
+    if best["auc"] >= score["probe_auc_low"]:
+        return f"{name} comes close to block {layer}"
+    return f"No shortcut explains block {layer}"
+
+
+def _maybe(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def lead(found: Mapping[str, Any]) -> str:
+    """The sentences under the title: what was measured, and why these blocks are suggested."""
+    cut = int(found.get("cut") or 0)
+    parts = [f"A linear probe on {found.get('pairs', 0):,} pairs it never saw."]
+    parts.append(str(found.get("reason") or ""))
+    if cut:
+        parts.append("One pair was too long and was cut." if cut == 1 else f"{cut:,} pairs were too long and were cut.")
+    return " ".join(part for part in parts if part)
+
+
+# -- scatter -----------------------------------------------------------------------------------------------------------
+
+
+def packed(coords: np.ndarray) -> str:
+    """Coordinates as little-endian float32 in base64, in C order."""
+    return base64.b64encode(np.ascontiguousarray(coords, dtype="<f4").tobytes()).decode("ascii")
+
+
+def auc(chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """The share of (chosen, rejected) couples in which chosen is larger; ties count half."""
+    order = np.concatenate([chosen, rejected])
+    _, inverse, counts = np.unique(order, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks = (ends - (counts - 1) / 2)[inverse]
+    n, m = len(chosen), len(rejected)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def picture_finding(xy: np.ndarray, kind: str) -> str:
+    """What the eye will see in one block's picture [2N, 2] (chosen first): do the two sides part, and along what.
+
+    Measured in the picture itself, not in the model: the AUC along the line between the two means.
+    """
+    n = len(xy) // 2
+    towards = xy[:n].mean(axis=0) - xy[n:].mean(axis=0)
+    length = float(np.linalg.norm(towards))
+    if length == 0:
+        return "the two sides overlap"
+    towards = towards / length
+    along = xy @ towards
+    parted = auc(along[:n], along[n:])
+    if parted < 0.7:
+        return "the two sides overlap"
+    if parted < 0.85:
+        return "the two sides begin to part"
+    if kind == "axis":
+        return "chosen and rejected part along the preference axis"
+    if kind == "pca":
+        for component, name in ((0, "first"), (1, "second")):
+            if abs(towards[component]) > 0.9:
+                return f"chosen and rejected part along the {name} component"
+    return "chosen and rejected part"
+
+
+def picture(coords: np.ndarray, kind: str, explained: np.ndarray | None = None) -> JSON:
+    """One projection of all blocks [L, 2N, 2] (chosen first); ``explained`` [L, 2]: shares of variance."""
+    names = []
+    for layer in range(len(coords)):
+        if kind == "pca":
+            share = explained[layer] if explained is not None else None
+            names.append(
+                [
+                    f"PC 1, {share[0]:.0%} of variance" if share is not None else "PC 1",
+                    f"PC 2, {share[1]:.0%}" if share is not None else "PC 2",
+                ]
+            )
+        elif kind == "axis":
+            names.append(["preference axis, means at \N{MINUS SIGN}1 and +1", "largest other component"])
+        else:
+            names.append(["UMAP 1, no unit", "UMAP 2"])
+    return {
+        "xy": packed(coords),
+        "findings": [picture_finding(block, kind) for block in coords],
+        "names": names,
+        "same": kind == "pca",
+    }
+
+
+def drawn(count: int, limit: int = DRAWN_PAIRS) -> np.ndarray:
+    """Which of ``count`` pairs are drawn: all, or ``limit`` of them spread evenly."""
+    return np.arange(count) if count <= limit else np.unique(np.linspace(0, count - 1, limit).round().astype(int))
+
+
+def take_pairs(coords: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of coordinates [L, 2N, 2] (chosen first) those of the pairs ``rows``, in the same layout."""
+    n = coords.shape[1] // 2
+    return coords[:, np.concatenate([rows, rows + n])]
+
+
+def shortened(text: str, limit: int = SHORT_TEXT) -> str:
+    """The text, or its beginning with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def picture_caption(drawn_pairs: int, all_pairs: int) -> str:
+    """How many answers the scatter shows."""
+    if drawn_pairs < all_pairs:
+        return f"{2 * drawn_pairs:,} of {2 * all_pairs:,} answers."
+    return f"{2 * drawn_pairs:,} answers."
+
+
+# -- while it runs -----------------------------------------------------------------------------------------------------
+
+
+def progress(status: Mapping[str, Any], blocks: int | None = None) -> JSON:
+    """The progress panel of a run of a model with ``blocks`` blocks: what is left, and how far each stage is."""
+    state, stage = status.get("state"), status.get("stage") or "load"
+    stage = {"pairs": "load", "save": "project"}.get(stage, stage)
+    names = [name for name, _, _ in STAGES]
+    at = names.index(stage) if stage in names else 0
+    total = status.get("total") or 0
+    part = min(1.0, (status.get("step") or 0) / total) if total else 0.0
+    if stage == "score" and blocks and total < blocks:
+        part, total = 0.9, 0  # all blocks are scored; what follows are the shortcuts
+    live, failed = state in ("queued", "running"), state in ("failed", "interrupted")
+    stages, done = [], 0.0
+    for k, (_, title, weight) in enumerate(STAGES):
+        share = 1.0 if k < at or state == "finished" else part if k == at else 0.0
+        done += weight * share
+        note = "done" if share == 1.0 else f"{status.get('step', 0):,} of {total:,}" if k == at and total else ""
+        stages.append({"name": title, "weight": weight, "done": share, "note": note, "err": failed and k == at})
+    return {
+        "live": live,
+        "heading": _left(status, live),
+        "when": f"{duration(status.get('seconds') or 0)} so far" if live else "",
+        "stages": stages,
+        "whole": done / sum(weight for _, _, weight in STAGES),
+    }
+
+
+def _left(status: Mapping[str, Any], live: bool) -> str:
+    if not live:
+        words = {"failed": "Failed", "stopped": "Stopped", "interrupted": "Ended"}
+        stage = dict((name, title.lower()) for name, title, _ in STAGES).get(status.get("stage") or "", "start")
+        return f"{words.get(str(status.get('state')), 'Over')} during {stage}"
+    if status.get("stopping"):
+        return "Stopping at the next safe point"
+    left = status.get("seconds_left")
+    if left is None or (status.get("stage") or "load") in ("load", "pairs"):
+        return "Loading the model" if status.get("state") == "running" else "Starting"
+    return f"About {duration(max(1.0, left))} left in this stage"
+
+
+def work_estimate(pairs: int, blocks: int | None, seconds_per_pair: float | None) -> str:
+    """What a capture will do, in a sentence; its time only where one was measured before."""
+    what = f"{pairs:,} pairs, {2 * pairs:,} answers, {f'all {blocks} blocks' if blocks else 'all blocks'}"
+    if seconds_per_pair:
+        return f"{what}: about {duration(max(1.0, pairs * seconds_per_pair))}, going by the last time."
+    return f"{what}. Each answer is read once; nothing is trained but small probes."

@@ -1,0 +1,166 @@
+"""Step 1's components: the empty page, the source, the report, the lengths, the table and the editor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from workbench.ui import html, pairs_data, pairs_view
+from workbench.ui.html import Markup
+
+SOURCES = ["Upload", "Bundled", "Paste", "Hub"]
+FILTERS = [("All splits", "all"), ("Training", "train"), ("Held out", "held_out")]
+FRESH: dict[str, Any] = {"page": 0, "pair": None, "adding": False}
+
+
+class PairsLayout:
+    """The components of the step."""
+
+    def __init__(self) -> None:
+        self.browsing = gr.State(FRESH)  # which page and pair of the table this tab looks at
+        self._build_empty()
+        with gr.Column(visible=False, elem_id="rw-pairs") as self.work:
+            with gr.Row(elem_classes="rw-title"):
+                self.title = html.markup()
+                with gr.Row(elem_classes="rw-acts") as self.acts:
+                    self.clean = gr.Button("Clean file", elem_classes="i-download")
+                    self.onward = gr.Button("Look at the layers", variant="primary", elem_classes="i-arrow")
+            with gr.Row(elem_classes="rw-row"):
+                with gr.Column(elem_id="rw-source", elem_classes="rw-panel rw-side", scale=0, min_width=0):
+                    self._build_source()
+                with gr.Column(elem_classes="rw-rest", min_width=0) as self.rest:
+                    with gr.Column(elem_id="rw-lengths", elem_classes="rw-panel"):
+                        self.lengths = html.markup()
+                    with gr.Column(elem_id="rw-pair-table", elem_classes="rw-panel"):
+                        self._build_table()
+            self._build_editor()
+        self.table_outputs = [self.table, self.browsing]
+        self.editor_outputs = [
+            self.editor,
+            self.editor_head,
+            self.prompt,
+            self.chosen,
+            self.rejected,
+            self.remove,
+            self.swap,
+        ]
+        self.everything = [
+            self.empty,
+            self.work,
+            self.title,
+            self.acts,
+            self.rest,
+            self.source,
+            *self.sources.values(),
+            self.card,
+            self.bundled,
+            self.recognised,
+            self.mapping,
+            *self.columns.values(),
+            self.report,
+            self.lengths,
+            self.counting,
+            self.query,
+            self.filter,
+            *self.table_outputs,
+            *self.editor_outputs,
+        ]
+
+    # -- layout --------------------------------------------------------------------------------------------------------
+
+    def _build_empty(self) -> None:
+        with gr.Column(visible=False, elem_id="rw-empty") as self.empty:
+            with gr.Row(elem_classes="rw-hero"):
+                with gr.Column(min_width=0, elem_classes="rw-herotext"):
+                    html.markup(pairs_view.hero_text())
+                    with gr.Row(elem_classes="rw-acts rw-wrap"):
+                        self.demo = gr.Button("Start with the demo", variant="primary", elem_classes="rw-lg i-arrow")
+                        self.first_upload = gr.UploadButton(
+                            "Upload pairs", elem_classes="rw-lg i-upload", elem_id="rw-first-upload"
+                        )
+                        self.other = gr.Button("Paste or name a Hub data set", elem_classes="rw-lg rw-ghost")
+                    html.markup(pairs_view.hero_small())
+                html.markup(pairs_view.hero_picture(), elem_classes="rw-heropicture")
+            html.markup(pairs_view.hero_steps())
+
+    def _build_source(self) -> None:
+        html.markup(Markup("<h2>Where the pairs come from</h2>"))
+        self.source = gr.Radio(
+            SOURCES, value="Upload", show_label=False, label="Source", container=False, elem_classes="seg"
+        )
+        self.sources: dict[str, gr.Column] = {}
+        with gr.Column(elem_classes="rw-drop", min_width=0) as self.sources["Upload"]:
+            self.card = html.markup(pairs_view.source_card(None))
+            self.file = gr.File(label="Pairs file", elem_id="rw-source-file", height=70, container=False)
+        with gr.Column(visible=False, min_width=0) as self.sources["Bundled"]:
+            self.bundled = html.markup()
+        with gr.Column(visible=False, min_width=0) as self.sources["Paste"]:
+            self.text = gr.Textbox(
+                label="Pasted pairs",
+                info="One JSON object a line, or CSV with a header.",
+                lines=6,
+                max_lines=12,
+                elem_id="rw-paste",
+                placeholder='{"prompt": "…", "chosen": "…", "rejected": "…"}',
+            )
+            self.read_text = gr.Button("Read these pairs")
+        with gr.Column(visible=False, min_width=0) as self.sources["Hub"]:
+            self.hub = gr.Textbox(
+                label="Data set on the Hub",
+                info="org/name, or org/name:split. It is downloaded to this server.",
+                max_lines=1,
+                placeholder="org/name:train",
+                elem_id="rw-hub",
+            )
+            with gr.Row(elem_classes="rw-acts"):
+                self.read_hub = gr.Button("Load")
+                self.stop_hub = gr.Button("Stop", elem_classes="rw-ghost")
+        self.recognised = html.markup()
+        with gr.Row(visible=False, elem_classes="rw-fields", elem_id="rw-columns") as self.mapping:
+            self.columns = {
+                side: gr.Dropdown([], label=side.capitalize(), elem_classes=f"c-{side}", min_width=0, interactive=True)
+                for side in pairs_data.SIDES
+            }
+        self.report = html.markup(elem_id="rw-report")
+        self.counting = gr.Timer(0.15, active=False)
+
+    def _build_table(self) -> None:
+        with gr.Row(elem_classes="rw-fields rw-tablehead"):
+            self.query = gr.Textbox(
+                label="Search the pairs",
+                show_label=False,
+                placeholder="Search prompts and answers",
+                max_lines=1,
+                container=False,
+                elem_id="rw-search",
+                scale=1,
+                min_width=0,
+            )
+            self.filter = gr.Dropdown(
+                FILTERS,
+                value="all",
+                label="Filter by split",
+                show_label=False,
+                container=False,
+                filterable=False,
+                scale=0,
+                min_width=130,
+                elem_id="rw-filter",
+            )
+            self.add = gr.Button("Add a pair", size="sm", scale=0, min_width=0)
+        self.table = html.markup(elem_id="rw-pairs-shown")
+
+    def _build_editor(self) -> None:
+        with gr.Column(visible=False, elem_id="rw-pair-edit", elem_classes="rw-panel") as self.editor:
+            with gr.Row(elem_classes="rw-title rw-keep"):
+                self.editor_head = html.markup()
+                with gr.Row(elem_classes="rw-acts"):
+                    self.remove = gr.Button("Remove", size="sm", elem_classes="rw-ghost")
+                    self.swap = gr.Button("Swap sides", size="sm")
+                    self.save = gr.Button("Save", size="sm")
+                    self.close = gr.Button("Close", size="sm", elem_classes="rw-ghost")
+            self.prompt = gr.Textbox(label="Prompt", lines=1, max_lines=12)
+            with gr.Row(elem_classes="rw-duo"):
+                self.chosen = gr.Textbox(label="Chosen", lines=2, max_lines=14, elem_classes="c-chosen")
+                self.rejected = gr.Textbox(label="Rejected", lines=2, max_lines=14, elem_classes="c-rejected")
