@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
-from workbench.ui import state
+from workbench.ui import pairs_history, state
+from workbench.ui.pairs_history import Marks
 from workbench.ui.state import Cache, Workspace
 
 if TYPE_CHECKING:
@@ -181,11 +182,13 @@ def _take(
             before()
         if kind == "upload":
             about["available"] = _available(about["raw"])
-        path = None if kind == "bundled" else str(keep(visitor, pairs))
+        folder = _folder(visitor)
+        path = None if kind == "bundled" else str(pairs_history.write(folder, pairs, Marks.of_rows(pairs.ids), 0))
         record = {
             "kind": kind,
             "source": source,
             "name": name[:80],
+            "taken": f"{time.time():.3f}",
             "path": path,
             "seconds": round(seconds, 2),
             "count": len(pairs),
@@ -195,7 +198,9 @@ def _take(
             **about,
         }
         settings = {key: value for key, value in state.open_workspace(visitor).settings.items() if key != "unmapped"}
-        return let_go(visitor, pairs=record, settings=settings)
+        workspace = state.change(visitor, pairs=record, settings=settings, separability_run=None, picked=None)
+        pairs_history.tidy(workspace)
+        return workspace
 
 
 def _available(path: str) -> list[str]:
@@ -203,16 +208,6 @@ def _available(path: str) -> list[str]:
     from workbench.pairs import preview
 
     return [str(name) for name in preview(path, count=1).columns][:200]
-
-
-def let_go(visitor: str, **changes: Any) -> Workspace:
-    """Change the workspace, and let go of scores and picks that belong to other pairs."""
-    return state.change(visitor, **changes, separability_run=None, picked=None)
-
-
-def keep(visitor: str, pairs) -> Path:
-    """Write the clean file, whole or not at all (``to_jsonl`` sees to that)."""
-    return pairs.to_jsonl(_folder(visitor) / "pairs.jsonl")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -245,40 +240,6 @@ def parts_of(workspace: Workspace) -> tuple[dict[str, int] | None, str]:
 def seed_of(workspace: Workspace) -> int:
     """The seed of the visitor's split."""
     return int(workspace.settings.get("seed") or 0)
-
-
-def page_of(
-    workspace: Workspace, query: Any, split: Any, number: Any, count: int
-) -> tuple[list[dict[str, Any]], int, int]:
-    """One page of the table: its rows (id, prompt, chosen, rejected, split, tokens), its number, how many pairs fit."""
-    pairs = state.load_pairs_of(workspace)
-    query, split = str(query or "")[:400], split if split in ("train", "held_out") else ""
-    number = max(0, number) if isinstance(number, int) else 0
-    page = pairs.page(number * count, count, query, split, seed_of(workspace))
-    if not page.rows and page.total:
-        number = (page.total - 1) // count
-        page = pairs.page(number * count, count, query, split, seed_of(workspace))
-    return _with_tokens(workspace, page.rows), number, page.total
-
-
-def one_pair(workspace: Workspace, pair_id: Any) -> dict[str, Any]:
-    """The pair with this id, texts whole. Raises UserError for an id that is none."""
-    from workbench.pairs import prompt_text
-
-    pairs = state.load_pairs_of(workspace)
-    position = position_of(pairs, pair_id)
-    pair = pairs[position]
-    try:
-        split = pairs.sides(seed_of(workspace))[position]
-    except UserError:  # too few to split
-        split = ""
-    return {
-        "id": pair.id,
-        "prompt": prompt_text(pair.prompt),
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-        "split": split,
-    }
 
 
 def position_of(pairs: PreferencePairs, pair_id: Any) -> int:
@@ -338,7 +299,7 @@ def lengths_of(workspace: Workspace) -> dict[str, Any]:
     return _tokens.get(lengths_key(workspace), count)
 
 
-def _with_tokens(workspace: Workspace, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_tokens(workspace: Workspace, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their answers' token counts (None until the tokenizer is there)."""
     reader = _readers.peek(workspace.model_source)
     if reader is None or not rows:

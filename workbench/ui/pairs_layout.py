@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from workbench.ui import html, pairs_data, pairs_view
 from workbench.ui.html import Markup
 
 SOURCES = ["Upload", "Bundled", "Paste", "Hub"]
-FILTERS = [("All splits", "all"), ("Training", "train"), ("Held out", "held_out")]
-FRESH: dict[str, Any] = {"page": 0, "pair": None, "adding": False}
 
 
 class PairsLayout:
     """The components of the step."""
 
     def __init__(self) -> None:
-        self.browsing = gr.State(FRESH)  # which page and pair of the table this tab looks at
         self._build_empty()
         with gr.Column(visible=False, elem_id="rw-pairs") as self.work:
             with gr.Row(elem_classes="rw-title"):
@@ -33,18 +28,9 @@ class PairsLayout:
                     with gr.Column(elem_id="rw-lengths", elem_classes="rw-panel"):
                         self.lengths = html.markup()
                     with gr.Column(elem_id="rw-pair-table", elem_classes="rw-panel"):
-                        self._build_table()
-            self._build_editor()
-        self.table_outputs = [self.table, self.browsing]
-        self.editor_outputs = [
-            self.editor,
-            self.editor_head,
-            self.prompt,
-            self.chosen,
-            self.rejected,
-            self.remove,
-            self.swap,
-        ]
+                        self.table = html.view("pairs-table", elem_id="rw-pairs-shown")
+            with gr.Column(elem_id="rw-pair-edit", elem_classes="rw-panel"):
+                self.editor = html.view("pairs-editor")
         self.everything = [
             self.empty,
             self.work,
@@ -61,10 +47,8 @@ class PairsLayout:
             self.report,
             self.lengths,
             self.counting,
-            self.query,
-            self.filter,
-            *self.table_outputs,
-            *self.editor_outputs,
+            self.table,
+            self.editor,
         ]
 
     # -- layout --------------------------------------------------------------------------------------------------------
@@ -124,43 +108,3 @@ class PairsLayout:
             }
         self.report = html.markup(elem_id="rw-report")
         self.counting = gr.Timer(0.15, active=False)
-
-    def _build_table(self) -> None:
-        with gr.Row(elem_classes="rw-fields rw-tablehead"):
-            self.query = gr.Textbox(
-                label="Search the pairs",
-                show_label=False,
-                placeholder="Search prompts and answers",
-                max_lines=1,
-                container=False,
-                elem_id="rw-search",
-                scale=1,
-                min_width=0,
-            )
-            self.filter = gr.Dropdown(
-                FILTERS,
-                value="all",
-                label="Filter by split",
-                show_label=False,
-                container=False,
-                filterable=False,
-                scale=0,
-                min_width=130,
-                elem_id="rw-filter",
-            )
-            self.add = gr.Button("Add a pair", size="sm", scale=0, min_width=0)
-        self.table = html.markup(elem_id="rw-pairs-shown")
-
-    def _build_editor(self) -> None:
-        with gr.Column(visible=False, elem_id="rw-pair-edit", elem_classes="rw-panel") as self.editor:
-            with gr.Row(elem_classes="rw-title rw-keep"):
-                self.editor_head = html.markup()
-                with gr.Row(elem_classes="rw-acts"):
-                    self.remove = gr.Button("Remove", size="sm", elem_classes="rw-ghost")
-                    self.swap = gr.Button("Swap sides", size="sm")
-                    self.save = gr.Button("Save", size="sm")
-                    self.close = gr.Button("Close", size="sm", elem_classes="rw-ghost")
-            self.prompt = gr.Textbox(label="Prompt", lines=1, max_lines=12)
-            with gr.Row(elem_classes="rw-duo"):
-                self.chosen = gr.Textbox(label="Chosen", lines=2, max_lines=14, elem_classes="c-chosen")
-                self.rejected = gr.Textbox(label="Rejected", lines=2, max_lines=14, elem_classes="c-rejected")

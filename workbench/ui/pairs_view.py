@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.pairs import REASONS
-from workbench.ui.html import STATIC, Markup, button, histogram, icon, join, note, send, skeleton, table
+from workbench.ui.html import STATIC, Markup, button, histogram, icon, join, note, skeleton, table
 
 WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 SHOWN_ROWS = 200  # row numbers written out per reason; the rest is counted
 SPLITS = {"instruct": "step 1", "fit": "steps 2 and 3", "held_out": "held out"}
-PER_PAGE = 8
 
 
 def count(number: int, noun: str = "") -> str:
@@ -234,75 +233,6 @@ def lengths(told: dict[str, Any]) -> Markup:
 def _bin(edges: Sequence[float]) -> str:
     width = edges[1] - edges[0]
     return "token" if width == 1 else f"{width:g}-token bin"
-
-
-# -- table -------------------------------------------------------------------------------------------------------------
-
-
-def pair_table(rows: Sequence[dict[str, Any]], total: int, page: int, selected: int | None, everything: int) -> Markup:
-    """One page of pairs. ``rows`` are {id, prompt, chosen, rejected, tokens (chosen, rejected) or None, split}."""
-    if not rows:
-        return Markup(
-            '<div class="nothing"><b>No pair fits.</b><p class="s sm">Search for something else, or show all '
-            "splits.</p></div>"
-        )
-    body = join(_pair_row(row, row["id"] == selected) for row in rows)
-    head = (
-        '<thead><tr><th scope="col" class="hide-sm">#</th><th scope="col">Prompt</th><th scope="col"><span '
-        'class="key c-chosen">'
-        'Chosen</span></th><th scope="col"><span class="key c-rejected">Rejected</span></th><th '
-        'scope="col" class="num hide-sm">'
-        'Tokens</th><th scope="col" class="hide-sm">Split</th></tr></thead>'
-    )
-    first = page * PER_PAGE + 1
-    found = f"{count(first)} to {count(first + len(rows) - 1)} of {count(total)}"
-    found += f" found in {count(everything)}" if total != everything else ""
-    return Markup(
-        '<div class="tablewrap cardrows pairs"><table>{}<tbody>{}</tbody></table></div><div class="pager '
-        'sm"><span class="q" role="status">'
-        '{}</span><span class="acts">{}{}</span></div>'
-    ).format(
-        Markup(head),
-        body,
-        found,
-        button("Previous", disabled=page == 0, page=page - 1),
-        button("Next", disabled=first + len(rows) > total, page=page + 1),
-    )
-
-
-def _pair_row(row: dict[str, Any], selected: bool) -> Markup:
-    tokens = f"{row['tokens'][0]} / {row['tokens'][1]}" if row["tokens"] else ""
-    split = "held out" if row["split"] == "held_out" else "train" if row["split"] else ""
-    return Markup(
-        '<tr class="{}"{}><td class="q hide-sm">{}</td><td data-l="prompt"><button type="button" '
-        'class="plain clip"{}{}>{}</button></td>'
-        '<td data-l="chosen"><span class="clip">{}</span></td><td data-l="rejected"><span class="clip">{}</span></td>'
-        '<td class="num nw hide-sm">{}</td><td class="nw hide-sm"><span class="{}">{}</span></td></tr>'
-    ).format(
-        "sel" if selected else "",
-        send(pair=row["id"]),
-        row["id"],
-        send(pair=row["id"]),
-        Markup(' aria-current="true"') if selected else "",
-        _short(row["prompt"]),
-        _short(row["chosen"]),
-        _short(row["rejected"]),
-        tokens,
-        "b" if split == "held out" else "q",
-        split,
-    )
-
-
-def _short(text: str, most: int = 400) -> str:
-    return text if len(text) <= most else text[:most] + " …"
-
-
-def editor_title(pair: int | None, split: str) -> Markup:
-    """The editor's heading."""
-    if pair is None:
-        return Markup("<h2>A new pair</h2>")
-    tag = {"held_out": "held out"}.get(split, "train" if split else "")
-    return Markup("<h2>Pair {} {}</h2>").format(pair, Markup('<span class="tag">{}</span>').format(tag) if tag else "")
 
 
 # -- empty -------------------------------------------------------------------------------------------------------------

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import html, pairs_data, pairs_edit, pairs_view, state
+from workbench.ui import html, pairs_data, pairs_edit, pairs_table, pairs_view, state
 from workbench.ui.html import Markup
 from workbench.ui.model_panel import Job
 from workbench.ui.page import TROUBLE, Page, error_markup, log
-from workbench.ui.pairs_layout import FRESH, PairsLayout
+from workbench.ui.pairs_layout import PairsLayout
 from workbench.ui.state import Workspace
 
 
@@ -84,7 +85,6 @@ class PairsStep(PairsLayout):
         for dropdown in self.columns.values():
             on(dropdown.input, self._map, list(self.columns.values()), everything, refresh=True, busy=reading)
 
-        browse = [self.query, self.filter, self.browsing]
         counted = on(
             self.counting.tick,
             self._count,
@@ -94,26 +94,32 @@ class PairsStep(PairsLayout):
             concurrency_limit=2,
             trigger_mode="once",
         )
-        # The table gets its token counts afterwards, with whatever is searched for by then. What changes the table runs
-        # in the order it was asked for, so that a slow answer never replaces a later one.
-        order: dict[str, Any] = {"concurrency_id": "pair-table", "concurrency_limit": 1}
-        on(counted.then, self._again, browse, self.table_outputs, quiet=True, **order)
-        on(self.query.change, self._search, browse, self.table_outputs, quiet=True, trigger_mode="always_last", **order)
-        on(self.filter.input, self._search, browse, self.table_outputs, **order)
-        on(self.table.select, self._pressed, browse, self.table_outputs + self.editor_outputs, event=True, **order)
-        on(self.add.click, self._add, None, [self.browsing, *self.editor_outputs], js=SEE_EDITOR)
+        # The table gets its token counts afterwards; its view then asks for what it shows by then.
+        on(counted.then, self._again, None, self.table, quiet=True, concurrency_limit=2)
+        # "multiple": Gradio would otherwise drop a question that comes while another is on its way.
         on(
-            self.close.click,
-            lambda visitor, now: {
-                self.editor: gr.Column(visible=False),
-                self.browsing: now | FRESH | {"page": now["page"]},
-            },
-            self.browsing,
-            [self.editor, self.browsing],
+            self.table.select,
+            self._browse,
+            None,
+            [self.table, self.editor],
+            event=True,
+            quiet=True,
+            trigger_mode="multiple",
+            concurrency_id="pair-table",
+            concurrency_limit=6,
         )
-        texts = [self.prompt, self.chosen, self.rejected]
-        for button, what in ((self.save, "save"), (self.swap, "swap"), (self.remove, "remove")):
-            on(button.click, self._edit(what), [*browse, *texts], everything, refresh=True)
+        on(
+            self.editor.select,
+            self._edited,
+            None,
+            everything,
+            event=True,
+            refresh=True,
+            busy="Changing the pairs",
+            trigger_mode="multiple",
+            concurrency_id="pair-edit",
+            concurrency_limit=4,
+        )
         page.download(self.clean.click, self._clean_file)
         page.go(self.onward.click, "layers")
 
@@ -142,17 +148,10 @@ class PairsStep(PairsLayout):
             self.report: html.value(pairs_view.report(pairs, parts)),
             self.lengths: html.value(pairs_view.lengths(known) if known else pairs_view.lengths_waiting()),
             self.counting: gr.Timer(active=known is None),
-            self.editor: gr.Column(visible=False),
-            self.query: "",
-            self.filter: "all",
+            self.table: html.value(pairs_table.fresh(workspace)),
+            self.editor: _closed(),
         }
-        browsing = FRESH | {"pair": None}
-        return (
-            updates
-            | self._columns(workspace)
-            | self._sources(updates[self.source])
-            | self._table(workspace, "", "all", browsing)
-        )
+        return updates | self._columns(workspace) | self._sources(updates[self.source])
 
     def _columns(self, workspace: Workspace) -> dict[Any, Any]:
         """The three dropdowns with the uploaded file's columns."""
@@ -217,79 +216,50 @@ class PairsStep(PairsLayout):
             updates[self.lengths] = html.value(pairs_view.lengths_waiting(TROUBLE))
         return updates
 
-    def _again(self, visitor: str, query: Any, split: Any, browsing: dict) -> dict[Any, Any]:
-        workspace = state.open_workspace(visitor)
-        return self._table(workspace, query, split, browsing) if workspace.pairs else {}
-
     # -- table and editor ----------------------------------------------------------------------------------------------
 
-    def _table(self, workspace: Workspace, query: Any, split: Any, browsing: dict[str, Any]) -> dict[Any, Any]:
-        rows, number, total = pairs_data.page_of(workspace, query, split, browsing["page"], pairs_view.PER_PAGE)
-        shown = pairs_view.pair_table(rows, total, number, browsing["pair"], workspace.pairs["count"])
-        return {self.table: html.value(shown), self.browsing: browsing | {"page": number}}
-
-    def _search(self, visitor: str, query: Any, split: Any, browsing: dict) -> dict[Any, Any]:
-        return self._table(state.open_workspace(visitor), query, split, browsing | {"page": 0})
-
-    def _pressed(self, visitor: str, sent: dict, query: Any, split: Any, browsing: dict) -> dict[Any, Any]:
+    def _again(self, visitor: str) -> dict[Any, Any]:
         workspace = state.open_workspace(visitor)
-        if isinstance(sent.get("page"), int):
-            return self._table(workspace, query, split, browsing | {"page": sent["page"]})
-        browsing = browsing | {"pair": sent.get("pair"), "adding": False}
-        return self._editor(workspace, browsing["pair"]) | self._table(workspace, query, split, browsing)
+        return {self.table: html.value(pairs_table.fresh(workspace))} if workspace.pairs else {}
 
-    def _editor(self, workspace: Workspace, pair_id: Any) -> dict[Any, Any]:
-        row = pairs_data.one_pair(workspace, pair_id)
-        return {
-            self.editor: gr.Column(visible=True),
-            self.editor_head: html.value(pairs_view.editor_title(row["id"], row["split"])),
-            self.prompt: row["prompt"],
-            self.chosen: row["chosen"],
-            self.rejected: row["rejected"],
-            self.remove: gr.Button(visible=True),
-            self.swap: gr.Button(visible=True),
-        }
+    def _browse(self, visitor: str, sent: dict) -> dict[Any, Any]:
+        """A question of the page: rows for the table, or a pair for the editor."""
+        workspace = state.open_workspace(visitor)
+        if not workspace.pairs:
+            return {}
+        if sent.get("action") == "open":
+            return {self.editor: html.value(pairs_table.opened(workspace, sent))}
+        return {self.table: html.value(pairs_table.answer(workspace, sent))}
 
-    def _add(self, visitor: str) -> dict[Any, Any]:
-        state.open_workspace(visitor)
-        return {
-            self.browsing: FRESH | {"adding": True},
-            self.editor: gr.Column(visible=True),
-            self.editor_head: html.value(pairs_view.editor_title(None, "")),
-            self.prompt: "",
-            self.chosen: "",
-            self.rejected: "",
-            self.remove: gr.Button(visible=False),
-            self.swap: gr.Button(visible=False),
-        }
-
-    def _edit(self, what: str):
-        """The handler of the editor's Save, Swap sides or Remove."""
-
-        def edit(visitor: str, query: Any, split: Any, browsing: dict, prompt: Any, chosen: Any, rejected: Any) -> dict:
-            if what == "save" and browsing["adding"]:
-                pair = pairs_edit.add_pair(visitor, prompt, chosen, rejected)
-            elif what == "save":
-                pair = pairs_edit.change_pair(visitor, browsing["pair"], prompt, chosen, rejected)
-            elif what == "swap":
-                pair = pairs_edit.swap_pair(visitor, browsing["pair"])
-            else:
-                pair = pairs_edit.remove_pair(visitor, browsing["pair"])
-            workspace = state.open_workspace(visitor)
-            browsing = browsing | {"pair": pair, "adding": False}
-            updates = self.show(visitor) | self._table(workspace, query, split, browsing)
-            updates |= {self.query: query, self.filter: split}
-            return updates if pair is None else updates | self._editor(workspace, pair)
-
-        edit.__name__ = f"{what}_pair"
-        return edit
+    def _edited(self, visitor: str, sent: dict) -> dict[Any, Any]:
+        """What the page wants changed."""
+        action, version = sent.get("action"), sent.get("version")
+        texts = [sent.get(side) for side in pairs_data.SIDES]
+        pair = None
+        if action == "add":
+            pair = pairs_edit.add_pair(visitor, *texts)
+        elif action == "save":
+            pair = pairs_edit.change_pair(visitor, sent.get("pair"), *texts, version=version)
+        elif action == "swap":
+            pair = pairs_edit.swap_pair(visitor, sent.get("pair"), version)
+        elif action == "remove":
+            pairs_edit.remove_pairs(visitor, sent.get("ids"), version)
+        elif action == "remove_found":
+            pairs_edit.remove_pairs(visitor, pairs_table.ids_found(visitor, sent), version)
+        elif action in ("undo", "redo"):
+            pairs_edit.step(visitor, action)
+        else:
+            raise UserError("This page is older than its server: reload it.")
+        updates = self.show(visitor)
+        if pair is not None:
+            opened = pairs_table.one_pair(state.open_workspace(visitor), pair)
+            updates[self.editor] = html.value(opened | {"stamp": time.time_ns()})
+        return updates
 
     def _clean_file(self, visitor: str):
         return pairs_data.clean_file(visitor)
 
 
-SEE_EDITOR = (
-    "(...values) => { setTimeout(() => "
-    "document.getElementById('rw-pair-edit')?.scrollIntoView({block: 'nearest'}), 400);"
-    " return values; }"
-)
+def _closed() -> str:
+    """The editor's value when no pair is open. Stamped: the page ignores a value that it has already."""
+    return html.value({"kind": "none", "stamp": time.time_ns()})
