@@ -1,357 +1,292 @@
-"""Step 2, Layers: capture all blocks in a run of its own, see where preference is readable, pick the blocks to align.
+"""Step 2, Layers: capture all blocks in a run of its own, see where preference is readable, read pairs token by token,
+pick the blocks to align, and see what an alignment moved.
 
-The drawing is in static/layers*.js; what is sent there is made in layers_view.py and layers_data.py. Captures are kept
-per pooling in ``settings["layers_runs"]``, so that going back to a pooling that was captured shows it at once.
+The drawing is in static/layers*.js; what is sent there is made in layers_*.py. Whatever the visitor looks at is kept in
+the workspace, so that a reload finds it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import html, layers_data, layers_umap, state
+from workbench.ui import (
+    html,
+    layers_data,
+    layers_drop,
+    layers_moved,
+    layers_phase,
+    layers_runs,
+    layers_tokens,
+    layers_umap,
+    state,
+)
 from workbench.ui import layers_view as lv
+from workbench.ui.layers_runs import LIVE, current_run, finished_run
+from workbench.ui.layers_scores import POOLINGS, SITES
 from workbench.ui.page import Page
 from workbench.ui.state import Workspace
 
 if TYPE_CHECKING:
     from workbench.runs.store import Run
 
-LIVE = ("queued", "running")
 POLLED = 1.0  # seconds between two looks at what is under way
-POOLING_NAMES = {key: name for key, name in lv.POOLINGS}
 
 
 def build(page: Page) -> None:
     """Put the step into the open column."""
-    view = html.view("layers", elem_id="rw-layers")
-    data = html.view("layers-data", elem_classes="rw-hidden")
-    umap = html.view("layers-umap", elem_classes="rw-hidden")
-    pair = html.view("layers-pair", elem_classes="rw-hidden")
-    to_align = gr.Button("Align", elem_id="rw-layers-to-align", elem_classes="rw-hidden")
-    page.go(to_align.click, "align")
+    LayersStep(page)
 
-    def tick(visitor: str) -> dict:
-        workspace = state.open_workspace(visitor)
-        run = current_run(workspace)
-        if run is None:
-            return {timer: gr.Timer(active=False)}
-        if run.state != "finished" or workspace.settings.get("layers_shown") != run.id:
-            return show(visitor)
-        value = layers_data.umap_value(run)
-        return {umap: html.value(value), timer: gr.Timer(active=bool(layers_umap.pending(run.path)))}
 
-    def outputs(made: gr.Timer) -> list:
-        return [view, data, umap, pair, made]
+class LayersStep:
+    """The components of the step and what they do. One view draws everything; the others carry data to it, so that a
+    pick or a click never sends the coordinates again."""
 
-    timer = page.timer(POLLED, tick, outputs, refresh=True)
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.view = html.view("layers", elem_id="rw-layers")
+        hidden = {"elem_classes": "rw-hidden"}
+        self.data, self.umap, self.pair, self.tokens, self.colour, self.moved, self.moved_data, self.leave = (
+            html.view(f"layers-{name}", **hidden)
+            for name in ("data", "umap", "pair", "tokens", "colour", "moved", "moved-data", "leave")
+        )
+        to_align = gr.Button("Align", elem_id="rw-layers-to-align", **hidden)
+        self.timer = page.timer(POLLED, self.tick, self._shown, refresh=True)
+        self.outputs = self._shown(self.timer)
+        self.umaps: set[str] = set()  # visitors whose UMAP was asked for and may not have been sent yet
+        # "multiple": Gradio would otherwise drop a second pick that comes while the first is on its way.
+        options = {"event": True, "refresh": True, "trigger_mode": "multiple"}
+        page.on(self.view.select, self.act, None, [*self.outputs, self.colour], **options)
+        # Reading tokens has a lane of its own; of pairs opened meanwhile only the last is read.
+        page.on(
+            self.tokens.select, self.read, None, self.tokens, event=True, quiet=True,
+            trigger_mode="always_last", concurrency_limit=8,
+        )  # fmt: skip
+        page.go(page.on(self.leave.select, self.to_pairs, event=True), "pairs")
+        page.go(to_align.click, "align")
+        page.on_show("layers", self.show, self.outputs)
 
-    def show(visitor: str) -> dict:
+    def _shown(self, timer: gr.Timer) -> list:
+        return [self.view, self.data, self.umap, self.pair, self.tokens, self.moved, self.moved_data, timer]
+
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    def show(self, visitor: str) -> dict:
         """Everything this step shows, from what is on disk."""
         workspace = state.open_workspace(visitor)
         run = current_run(workspace)
         status = run.status() if run else None
         if run is None or status["state"] != "finished":
+            live = bool(status) and status["state"] in LIVE
             return {
-                view: html.value(_unready(workspace, status)),
-                timer: gr.Timer(active=bool(status) and status["state"] in LIVE),
+                self.view: html.value(layers_phase.unready(workspace, status)),
+                self.timer: gr.Timer(active=live),
             }
         try:
             ready = layers_data.ready_view(run)
             picture = layers_data.picture(run)
         except UserError as error:
-            broken = {"state": "failed", "error": str(error)}
-            return {view: html.value(_unready(workspace, broken)), timer: gr.Timer(active=False)}
-        workspace = _settle(workspace, run, ready)
+            broken = layers_phase.unready(workspace, {"state": "failed", "error": str(error)})
+            return {self.view: html.value(broken), self.timer: gr.Timer(active=False)}
+        workspace = layers_phase.settle(workspace, run, ready)
+        pair = self._kept_pair(workspace, run, picture)
         return {
-            view: html.value(_with_choices(workspace, run, ready)),
-            data: picture,
-            umap: html.value(layers_data.umap_value(run)),
-            pair: html.value(_kept_pair(workspace, run, picture)),
-            timer: gr.Timer(active=bool(layers_umap.pending(run.path))),
+            self.view: html.value(layers_phase.with_choices(workspace, run, ready)),
+            self.data: picture,
+            self.umap: html.value(layers_data.umap_value(run)),
+            self.pair: html.value(pair),
+            self.tokens: html.value(layers_tokens.known(run, pair.get("id"))),
+            **self._moved(workspace, run),
         }
 
-    def start(visitor: str, sent: dict) -> dict:
+    def _moved(self, workspace: Workspace, run: Run) -> dict:
+        """What an alignment moved; and whether anything is still to be watched."""
+        moved = layers_moved.view(workspace)
+        picture = layers_moved.picture(workspace) if moved["phase"] == "ready" else None
+        return {
+            self.moved: html.value(moved),
+            self.moved_data: picture or html.value(None),
+            self.timer: gr.Timer(active=moved["phase"] == "running" or bool(layers_umap.pending(run.path))),
+        }
+
+    def _kept_pair(self, workspace: Workspace, run: Run, picture: str) -> dict[str, Any]:
+        """The pair that was open, or else a typical one."""
+        for id_ in (workspace.settings.get("layers_pair"), json.loads(picture)["typical"]):
+            try:
+                return layers_data.one_pair(run, id_, layers_drop.edited(workspace))
+            except UserError:
+                continue
+        return {"kind": "none"}
+
+    def tick(self, visitor: str) -> dict:
+        """What moved since the last look: a capture, a UMAP, a capture of an aligned model."""
         workspace = state.open_workspace(visitor)
         run = current_run(workspace)
-        if run is not None and run.active():
-            return show(visitor)
-        from workbench.runs import store, worker
+        if run is None:
+            return {self.timer: gr.Timer(active=False)}
+        if run.state != "finished" or workspace.settings.get("layers_shown") != run.id:
+            return self.show(visitor)
+        updates = self._moved(workspace, run)
+        if visitor in self.umaps:
+            if not layers_umap.pending(run.path):
+                self.umaps.discard(visitor)
+            updates[self.umap] = html.value(layers_data.umap_value(run))
+        return updates
 
-        config = _config(workspace)
-        run = store.create("separability", config, owner=visitor)
-        worker.spawn(run)
-        _remember(workspace, run)
-        return show(visitor)
+    # -- what the page sends -------------------------------------------------------------------------------------------
 
-    def stop(visitor: str, sent: dict) -> dict:
-        from workbench.runs import worker
+    def act(self, visitor: str, sent: dict) -> dict:
+        """Do what a press on the page asks for."""
+        actions: dict[str, Callable[[str, dict], dict]] = {
+            "capture": self.capture, "stop": self.stop, "read": self.choose_reading, "pick": self.pick,
+            "look": self.look, "open": self.open_pair, "lasso": self.lasso, "clear": self.clear,
+            "drop": self.drop, "undo": self.undo, "umap": self.ask_umap, "umap_stop": self.stop_umap,
+            "colour": self.colour_by, "move": self.move, "move_stop": self.stop_move, "move_choose": self.choose_move,
+        }  # fmt: skip
+        action = actions.get(sent.get("action")) if isinstance(sent.get("action"), str) else None
+        if action is None:
+            raise UserError("This page is older than its server: reload it.")
+        return action(visitor, sent)
 
-        run = current_run(state.open_workspace(visitor))
-        if run is not None and run.active():
-            worker.stop_soon(run)
-        return show(visitor)
+    def capture(self, visitor: str, sent: dict) -> dict:
+        """Start capturing what is chosen."""
+        layers_runs.start_capture(visitor)
+        return self.show(visitor)
 
-    def choose_pooling(visitor: str, sent: dict) -> dict:
-        if sent.get("pooling") not in POOLING_NAMES:
-            raise UserError("There is no such way of pooling.")
-        workspace = state.change(visitor, pooling=sent["pooling"])
+    def stop(self, visitor: str, sent: dict) -> dict:
+        """Ask the capture to stop."""
+        layers_runs.stop(current_run(state.open_workspace(visitor)))
+        return self.show(visitor)
+
+    def choose_reading(self, visitor: str, sent: dict) -> dict:
+        """Another pooling or site: shown at once where it was captured before."""
+        pooling, site = sent.get("pooling"), sent.get("site")
+        if not isinstance(pooling, str) or pooling not in POOLINGS or not isinstance(site, str) or site not in SITES:
+            raise UserError("There is no such way of reading the states: choose one of the list.")
+        workspace = state.change(visitor, pooling=pooling)
+        workspace = state.keep_setting(visitor, layers_site=site)
         run = current_run(workspace)
         state.change(visitor, separability_run=run.id if run else None)
-        return show(visitor)
+        return self.show(visitor)
 
-    def pick(visitor: str, sent: dict) -> dict:
-        run = _finished(visitor)
-        known = [int(score["layer"]) for score in layers_data.scores(run)["layers"]]
-        wanted = sent.get("picked") if isinstance(sent.get("picked"), list) else []
+    def pick(self, visitor: str, sent: dict) -> dict:
+        """Blocks to align."""
+        known = [int(score["layer"]) for score in layers_data.scores(finished_run(visitor))["layers"]]
+        wanted = sent.get("picked") if isinstance(sent.get("picked"), list) else [None]
         picked = sorted({layer for layer in wanted if type(layer) is int and layer in known})
         if len(picked) != len(wanted):
             raise UserError(f"Blocks are numbered {known[0]} to {known[-1]}: pick among these.")
         state.change(visitor, picked=picked)
         return {}
 
-    def look(visitor: str, sent: dict) -> dict:
-        """Keep which block is on view, for the next reload."""
-        layer, projection = sent.get("layer"), sent.get("projection")
-        if type(layer) is int and projection in ("pca", "umap", "axis"):
-            state.keep_setting(visitor, layers_view={"layer": max(0, layer), "projection": projection})
+    def look(self, visitor: str, sent: dict) -> dict:
+        """Keep what is on view, for the next reload."""
+        seen = layers_phase.seen_from(sent)
+
+        def changes(workspace: Workspace) -> dict[str, Any]:
+            kept = workspace.settings.get("layers_view") or {}
+            return {"settings": workspace.settings | {"layers_view": kept | seen}}
+
+        if seen:
+            state.update(visitor, changes)
         return {}
 
-    def open_pair(visitor: str, sent: dict) -> dict:
-        workspace, run = state.open_workspace(visitor), _finished(visitor)
-        shown = layers_data.one_pair(run, sent.get("id"), _left(workspace))
+    def open_pair(self, visitor: str, sent: dict) -> dict:
+        """One pair in the panel."""
+        workspace, run = state.open_workspace(visitor), finished_run(visitor)
+        shown = layers_data.one_pair(run, sent.get("id"), layers_drop.edited(workspace))
         state.keep_setting(visitor, layers_pair=shown["id"])
-        return {pair: html.value(shown)}
+        known = layers_tokens.known(run, shown["id"])
+        return {self.pair: html.value(shown)} | ({self.tokens: html.value(known)} if known else {})
 
-    def lasso(visitor: str, sent: dict) -> dict:
-        return {pair: html.value(layers_data.some_pairs(_finished(visitor), sent.get("ids")))}
+    def lasso(self, visitor: str, sent: dict) -> dict:
+        """The pairs within a lasso."""
+        return {self.pair: html.value(layers_data.some_pairs(finished_run(visitor), sent.get("ids")))}
 
-    def clear(visitor: str, sent: dict) -> dict:
-        return {pair: html.value({"kind": "none"})}
+    def clear(self, visitor: str, sent: dict) -> dict:
+        """No pair."""
+        return {self.pair: html.value({"kind": "none"})}
 
-    def drop(visitor: str, sent: dict) -> dict:
-        workspace, run = state.open_workspace(visitor), _finished(visitor)
-        left = state.load_pairs_of(workspace)
-        ids = layers_data.ids_now(run, sent.get("ids"), left)
-        if not ids:
-            raise UserError("These pairs are dropped already.")
-        workspace = drop_pairs(workspace, ids)
+    def drop(self, visitor: str, sent: dict) -> dict:
+        """Leave pairs out; picks and scores stay, as scores of before."""
+        run = finished_run(visitor)
+        dropped, workspace = layers_drop.drop(visitor, run, sent.get("ids"))
         count = workspace.pairs["count"]
-        note = f"Dropped {_pairs_word(len(ids))}; {count:,} are left."
-        return {
-            view: html.value(_with_choices(workspace, run, layers_data.ready_view(run))),
-            pair: html.value({"kind": "none", "note": note}),
-        }
+        note = f"Dropped {layers_phase.pairs_word(dropped)}; {count:,} are left."
+        return self._after_edit(workspace, run, {"kind": "none", "note": note, "undo": True})
 
-    def umap_of(visitor: str, sent: dict) -> dict:
-        run, layer = _finished(visitor), sent.get("layer")
-        if type(layer) is not int or not 0 <= layer < len(layers_data.scores(run)["layers"]):
-            raise UserError("There is no such block.")
-        layers_umap.ask(run.path, layer, lv.drawn(len(layers_data.pair_ids(run))))
-        return {timer: gr.Timer(active=True)}
+    def undo(self, visitor: str, sent: dict) -> dict:
+        """Take the last drop back."""
+        run = finished_run(visitor)
+        workspace = layers_drop.undo(visitor)
+        count = workspace.pairs["count"]
+        return self._after_edit(workspace, run, {"kind": "none", "note": f"Brought back; there are {count:,} again."})
 
-    actions: dict[str, Callable[[str, dict], dict]] = {
-        "capture": start, "stop": stop, "pooling": choose_pooling, "pick": pick, "look": look, "open": open_pair,
-        "lasso": lasso, "clear": clear, "drop": drop, "umap": umap_of,
-    }  # fmt: skip
+    def _after_edit(self, workspace: Workspace, run: Run, pair: dict[str, Any]) -> dict:
+        ready = layers_phase.with_choices(workspace, run, layers_data.ready_view(run))
+        return {self.view: html.value(ready), self.pair: html.value(pair)}
 
-    def act(visitor: str, sent: dict) -> dict:
-        action = actions.get(str(sent.get("action")))
-        if action is None:
-            raise UserError("This page is older than its server: reload it.")
-        return action(visitor, sent)
+    def ask_umap(self, visitor: str, sent: dict) -> dict:
+        """Begin to compute the UMAP of all blocks."""
+        run = finished_run(visitor)
+        layers_umap.ask(run.path, lv.drawn(len(layers_data.pair_ids(run))))
+        self.umaps.add(visitor)
+        return {self.umap: html.value(layers_data.umap_value(run)), self.timer: gr.Timer(active=True)}
 
-    # "multiple": Gradio would otherwise drop a second pick that comes while the first is on its way.
-    page.on(view.select, act, None, [view, data, umap, pair, timer], event=True, refresh=True, trigger_mode="multiple")
-    page.on_show("layers", show, [view, data, umap, pair, timer])
+    def stop_umap(self, visitor: str, sent: dict) -> dict:
+        """End it."""
+        run = finished_run(visitor)
+        layers_umap.stop(run.path)
+        return {self.umap: html.value(layers_data.umap_value(run)), self.timer: gr.Timer(active=True)}
 
+    def colour_by(self, visitor: str, sent: dict) -> dict:
+        """The values of a column, to colour the picture by."""
+        return {self.colour: html.value(layers_data.colour_values(finished_run(visitor), sent.get("column")))}
 
-# -- which capture is on view ------------------------------------------------------------------------------------------
+    # -- what an alignment moved ---------------------------------------------------------------------------------------
 
+    def move(self, visitor: str, sent: dict) -> dict:
+        """Capture the aligned model."""
+        run = finished_run(visitor)
+        layers_runs.start_moved(visitor)
+        return self._moved(state.open_workspace(visitor), run)
 
-def current_run(workspace: Workspace) -> Run | None:
-    """The newest capture of this model, these pairs (edits aside) and this pooling, if it still exists."""
-    entry = (workspace.settings.get("layers_runs") or {}).get(workspace.pooling)
-    pairs = workspace.pairs
-    if not entry or not pairs:
-        return None
-    if (entry["pairs"], entry["name"], entry["model"]) != (pairs["source"], pairs["name"], workspace.model_source):
-        return None
-    return state.run_of(workspace, entry["run"])
+    def stop_move(self, visitor: str, sent: dict) -> dict:
+        """Ask that capture to stop."""
+        run, workspace = finished_run(visitor), state.open_workspace(visitor)
+        alignment = layers_runs.alignment_of(workspace, layers_runs.alignments(workspace))
+        layers_runs.stop(layers_runs.moved_run(workspace, alignment))
+        return self._moved(workspace, run)
 
+    def choose_move(self, visitor: str, sent: dict) -> dict:
+        """Look at another alignment."""
+        run = finished_run(visitor)
+        layers_moved.choose(visitor, sent.get("run"))
+        return self._moved(state.open_workspace(visitor), run)
 
-def _remember(began: Workspace, run: Run) -> None:
-    source, name = began.pairs["source"], began.pairs["name"]
-    entry = {"run": run.id, "pairs": source, "name": name, "model": began.model_source}
+    # -- tokens, and the way to step 1 ---------------------------------------------------------------------------------
 
-    def changes(workspace: Workspace) -> dict[str, Any]:
-        runs = dict(workspace.settings.get("layers_runs") or {}) | {began.pooling: entry}
-        return {"separability_run": run.id, "settings": workspace.settings | {"layers_runs": runs}}
+    def read(self, visitor: str, sent: dict) -> dict:
+        """The open pair token by token; nothing if another pair was opened while the model was busy."""
+        workspace, run, id_ = state.open_workspace(visitor), finished_run(visitor), sent.get("id")
 
-    state.update(began.visitor, changes)
+        def wanted() -> bool:
+            return state.open_workspace(visitor).settings.get("layers_pair", id_) == id_
 
-
-def _finished(visitor: str) -> Run:
-    run = current_run(state.open_workspace(visitor))
-    if run is None or run.state != "finished":
-        raise UserError("There are no scores yet: capture all blocks first.")
-    return run
-
-
-def _settle(workspace: Workspace, run: Run, ready: dict[str, Any]) -> Workspace:
-    """Once a capture is finished: take its suggestion if nothing (or nothing possible) was picked before."""
-    known = {block["l"] for block in ready["blocks"]}
-    changes: dict[str, Any] = {}
-    if workspace.picked is None or not set(workspace.picked) <= known:
-        changes["picked"] = ready["suggested"]
-    if workspace.separability_run != run.id:
-        changes["separability_run"] = run.id
-    if workspace.settings.get("layers_shown") != run.id:
-        changes["settings"] = workspace.settings | {"layers_shown": run.id}
-    return state.change(workspace.visitor, **changes) if changes else workspace
-
-
-def _config(workspace: Workspace) -> dict[str, Any]:
-    device = workspace.settings.get("device")
-    return {
-        "model": workspace.model_source,
-        "pairs": layers_data.snapshot(workspace),
-        "pooling": workspace.pooling,
-        "local": state.folders_allowed(),
-        **({"device": device} if device else {}),
-    }
-
-
-# -- what is shown -----------------------------------------------------------------------------------------------------
-
-
-def _unready(workspace: Workspace, status: dict[str, Any] | None) -> dict[str, Any]:
-    """The view before, during or instead of scores."""
-    state_now = status["state"] if status else None
-    blocks = workspace.model.get("blocks")
-    common = {
-        "pooling": workspace.pooling,
-        "poolings": lv.POOLINGS,
-        "poolingHelp": lv.POOLING_HELP[workspace.pooling],
-        "blocks_ahead": blocks or 8,
-    }
-    if workspace.pairs is None:
-        return {**common, "phase": "none", "title": "Layers", "lead": "Load pairs in step 1 first."}
-    again = {"label": "Capture again", "action": "capture", "primary": True, "icon": "again"}
-    if state_now in LIVE:
-        stop = {"label": "Stop", "action": "stop", "icon": "stop", "off": bool(status.get("stopping"))}
-        return {
-            **common,
-            "phase": "running",
-            "title": f"Capturing all {blocks} blocks" if blocks else "Capturing all blocks",
-            "lead": "It goes on when this page is closed; any tab finds it again.",
-            "progress": lv.progress(status, blocks),
-            "actions": [stop],
-        }
-    if state_now in ("failed", "interrupted"):
-        return {
-            **common,
-            "phase": "failed",
-            "title": "The capture did not finish",
-            "lead": "Your pairs, model and picks are kept.",
-            "note": {
-                "kind": "err",
-                "strong": "It ended before all blocks were scored.",
-                "text": status.get("error") or "",
-            },
-            "progress": lv.progress(status, blocks) if "stage" in status else None,
-            "actions": [again],
-        }
-    if state_now == "stopped":
-        return {
-            **common,
-            "phase": "stopped",
-            "title": "The capture was stopped",
-            "lead": "Nothing was scored; your pairs, model and picks are kept. Capturing again starts anew.",
-            "progress": lv.progress(status, blocks),
-            "actions": [again],
-        }
-    return {
-        **common,
-        "phase": "before",
-        "title": "See in which blocks the model tells chosen from rejected",
-        "lead": "Every answer is read once by the model; a linear probe then scores each block on pairs it never saw.",
-        "work": lv.work_estimate(workspace.pairs["count"], blocks, _last_time(workspace)),
-        "actions": [{"label": "Capture all blocks", "action": "capture", "primary": True, "id": "rw-capture"}],
-    }
-
-
-def _last_time(workspace: Workspace) -> float | None:
-    """Seconds a pair took when this visitor captured this model with another pooling or other pairs; None if never."""
-    for entry in (workspace.settings.get("layers_runs") or {}).values():
-        run = state.run_of(workspace, entry["run"]) if entry["model"] == workspace.model_source else None
-        if run is not None and run.state == "finished":
-            try:
-                found = layers_data.scores(run)
-                return float(run.status()["seconds"]) / max(1, int(found["pairs"]))
-            except (UserError, KeyError, ValueError, TypeError):
-                continue
-    return None
-
-
-def _with_choices(workspace: Workspace, run: Run, ready: dict[str, Any]) -> dict[str, Any]:
-    """The finished view with what the visitor chose, and a remark if the pairs changed since."""
-    seen = workspace.settings.get("layers_view") or {}
-    default = next((i for i, block in enumerate(ready["blocks"]) if block["suggested"]), 0)
-    found = layers_data.scores(run)
-    note = None
-    if workspace.pairs.get("fingerprint") != found.get("pairs_fingerprint"):
-        fewer = found.get("pairs", 0) - workspace.pairs["count"]
-        strong = (
-            f"{_pairs_word(fewer)} fewer than when this was measured." if fewer > 0 else "The pairs were edited since."
-        )
-        again = [{"label": "Capture again", "action": "capture", "icon": "again"}]
-        note = {"kind": "warn", "strong": strong, "text": "Scores and picture are of before.", "actions": again}
-    return {
-        **ready,
-        "pooling": workspace.pooling,
-        "poolings": lv.POOLINGS,
-        "picked": sorted(workspace.picked or []),
-        "layer": seen.get("layer", default),
-        "projection": seen.get("projection", "pca"),
-        "note": note,
-    }
-
-
-def _kept_pair(workspace: Workspace, run: Run, picture: str) -> dict[str, Any]:
-    """The pair that was open, or else a typical one."""
-    import json
-
-    for id_ in (workspace.settings.get("layers_pair"), json.loads(picture)["typical"]):
         try:
-            return layers_data.one_pair(run, id_, _left(workspace))
-        except UserError:
-            continue
-    return {"kind": "none"}
+            found = layers_tokens.read(workspace, run, id_, wanted)
+        except UserError as error:
+            if type(id_) is not int:
+                raise
+            found = {"run": run.id, "id": id_, "error": str(error)}
+        return {self.tokens: html.value(found)} if found else {}
 
-
-def _left(workspace: Workspace) -> Any:
-    return state.load_pairs_of(workspace) if workspace.pairs and workspace.pairs.get("edited") else None
-
-
-def drop_pairs(workspace: Workspace, ids: list[int]) -> Workspace:
-    """The visitor's pairs without these; picks and scores stay, as scores of before. Raises UserError if too few would
-    be left or the disk refuses."""
-    from workbench.pairs.core import MIN_PAIRS
-
-    with state.lock_of(workspace.visitor):
-        pairs = state.load_pairs_of(workspace)
-        if len(pairs) - len(ids) < MIN_PAIRS:
-            raise UserError(f"At least {MIN_PAIRS} pairs must stay: drop fewer, or load others in step 1.")
-        left = pairs.without(ids)
-        path = left.to_jsonl(workspace.folder / "pairs.jsonl")
-        about = {"path": str(path), "count": len(left), "fingerprint": left.fingerprint}
-        about["edited"] = int(workspace.pairs.get("edited") or 0) + 1
-        return state.change(workspace.visitor, pairs=workspace.pairs | about)
-
-
-def _pairs_word(count: int) -> str:
-    return f"{count:,} pair" if count == 1 else f"{count:,} pairs"
+    def to_pairs(self, visitor: str, sent: dict) -> dict:
+        """Open a measured pair in step 1's editor."""
+        now = layers_drop.now_of(visitor, finished_run(visitor), sent.get("id"))
+        state.keep_setting(visitor, pairs_open=now)
+        return {}
