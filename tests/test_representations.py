@@ -359,7 +359,7 @@ def test_neighbouring_blocks_are_aligned_with_chosen_to_the_right():
 def test_the_preference_axis_holds_the_held_out_places_and_a_component_without_them():
     acts, _ = planted([4.0, 4.0], pairs=100)
     places = rep.held_out_projections(acts, groups=np.arange(100))
-    axis = rep.preference_axis(acts, places)
+    axis = rep.pictures(acts, places).axis
     assert axis.coords.shape == (2, 200, 2)
     np.testing.assert_array_equal(axis.coords[..., 0], places)
     second = axis.coords[0, :, 1]

@@ -23,6 +23,7 @@ class Rows:
         self.fingerprint = "abc"
         self.dataset = {name: [row[name] for row in rows] for name in ("prompt", "chosen", "rejected")}
         self.dataset["id"] = [row.get("id", first + k) for k, row in enumerate(rows)]
+        self.prompt_keys = [json.dumps(row["prompt"]) for row in rows]
 
     def __len__(self):
         return len(self.rows)

@@ -250,9 +250,12 @@ class Trunk(nn.Module):
     """The first ``depth`` blocks of a decoder: same modules, no later block, no final norm, no head.
 
     Because the blocks are shared and not copied, adapters placed in them act here too, and gradients reach them.
+
+    ``site`` says whose outputs are read: the blocks' own, or those of a part within each ("attention", "mlp"; see
+    ``workbench.sites``). Raises UserError for a depth, or a site, that the model has not.
     """
 
-    def __init__(self, model: nn.Module, depth: int) -> None:
+    def __init__(self, model: nn.Module, depth: int, site: str = "block") -> None:
         super().__init__()
         owner, name, blocks = find_blocks(model)
         if not 1 <= depth <= len(blocks):
@@ -263,6 +266,12 @@ class Trunk(nn.Module):
         self.decoder = _with_modules(self.decoder, {child: nn.Identity() for child in later})
         self._list = name
         self._takes = inspect.signature(owner.forward).parameters
+        self._whole = site == "block"
+        self._read = list(blocks)[:depth]
+        if site != "block":
+            from workbench.sites import site_modules
+
+            self._read = site_modules(model, site, depth)
 
     def forward(
         self,
@@ -272,7 +281,8 @@ class Trunk(nn.Module):
         collect: Sequence[int] = (),
         reduce: Callable[[int, Tensor], Tensor] | None = None,
     ) -> dict[int, Tensor]:
-        """The raw outputs of the blocks in ``collect`` (by default the last one), each [B, T, d].
+        """The raw outputs of the blocks (or of their parts, see ``site``) in ``collect`` (by default the last one),
+        each [B, T, d].
 
         ``reduce(block, output)`` is applied inside the hook, so that a pooled result is all that is kept.
         """
@@ -282,15 +292,19 @@ class Trunk(nn.Module):
         def keep(index: int) -> Callable:
             def hook(module: nn.Module, args: tuple, output: Any) -> None:
                 hidden = output[0] if isinstance(output, tuple) else output
-                kept[index] = reduce(index, hidden) if reduce else hidden
+                if hidden.ndim == 2:  # a part that sees all tokens in one row
+                    hidden = hidden.view(*input_ids.shape, -1)
+                if reduce:
+                    kept[index] = reduce(index, hidden)
+                else:  # a part's output may be added to in place, a block's is read by the next one only
+                    kept[index] = hidden if self._whole else hidden.clone()
 
             return hook
 
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
         if position_ids is not None and "position_ids" in self._takes:
             inputs["position_ids"] = position_ids
-        blocks = getattr(self.decoder, self._list)
-        hooks = [blocks[index].register_forward_hook(keep(index)) for index in sorted(wanted)]
+        hooks = [self._read[index].register_forward_hook(keep(index)) for index in sorted(wanted)]
         try:
             self.decoder(**inputs)
         finally:

@@ -173,6 +173,7 @@ def _choose_layers(bench: Bench) -> tuple[int, ...]:
             limit=min(MOST_SCORED, len(training)),
             limits=limits,
             seed=bench.config.seed,
+            untrained=False,
             progress=bench.progress,
         )
         values = analysis.to_dict()

@@ -1,7 +1,7 @@
 """Hidden states of preference pairs: capturing them, scoring every block, and drawing them.
 
-The names below are loaded when they are first used, so that importing this package stays free of torch. (The function
-``capture`` has the name of its module and is imported from there.)
+The names below are loaded when they are first used, so that importing this package stays free of torch. (The functions
+``capture`` and ``shortcut`` have the names of their modules and are imported from there.)
 """
 
 from importlib import import_module
@@ -9,10 +9,11 @@ from typing import Any
 
 _HOMES = {
     "analysis": ("Analysis", "analyse"),
-    "capture": ("Activations", "encode_pairs"),
+    "capture": ("POOLINGS", "SITES", "Activations", "encode_pairs"),
     "controls": ("Control", "length_auc", "measure_controls"),
     "folds": ("Folds", "make_folds", "prompt_groups"),
-    "projection": ("Projection", "densities", "pca", "preference_axis", "umap_layer"),
+    "movement": ("LayerMove", "Movement", "measure_movement"),
+    "projection": ("Frame", "Pictures", "Projection", "densities", "frames", "pca", "pictures"),
     "separability": (
         "Calibration",
         "LayerScore",
@@ -23,7 +24,11 @@ _HOMES = {
         "score",
         "score_features",
     ),
+    "shortcut": ("explaining",),
     "suggestion": ("Suggestion", "finding", "suggest"),
+    "tokens_along": ("token_projections",),
+    "umaps": ("umap_aligned", "umap_layer"),
+    "untrained": ("measure_untrained", "untrained"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -20,16 +20,20 @@ from torch import Tensor
 from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
 from workbench.representations.files import read_arrays, write_arrays
+from workbench.sites import SITES, check_site
 from workbench.tokens import Batch, Encoded, Limits, collate
 
 if TYPE_CHECKING:
     from workbench.models import LoadedModel
     from workbench.pairs import PreferencePairs
 
+__all__ = ["POOLINGS", "SITES", "Activations", "capture", "encode_pairs", "pooling_weights"]
+
 POOLINGS = {
     "mean": "the mean of the states at the completion's tokens",
     "last": "the state at the completion's last token",
     "predicting": "the mean of the states that produce the completion's tokens",
+    "difference": "the mean of as many first states as the shorter of the two completions has tokens",
 }
 
 
@@ -38,8 +42,9 @@ class Activations:
     """Pooled raw outputs of every block: ``chosen`` and ``rejected`` float32 [L, N, d], pair n of block l at [l, n].
 
     ``pair_ids`` [N] are the pairs' row numbers in their source; ``lengths`` [N, 2] the completion tokens of both
-    sides; ``cut`` [N, 2] whether prompt or completion was longer than the limits; ``tokens`` the tokens read in all
-    and ``seconds`` the time it took. The fingerprints tell which model and which pairs these are states of.
+    sides; ``cut`` [N, 2] whether prompt or completion was longer than the limits; ``site`` says which outputs of the
+    blocks these are (a key of ``SITES``); ``tokens`` the tokens read in all and ``seconds`` the time it took. The
+    fingerprints tell which model and which pairs these are states of.
     """
 
     chosen: np.ndarray
@@ -52,6 +57,7 @@ class Activations:
     tokens: int = 0
     seconds: float = 0.0
     cut: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=bool))
+    site: str = "block"
 
     @property
     def n_layers(self) -> int:
@@ -80,7 +86,7 @@ class Activations:
         return cls(**{name: arrays[name] for name in _ARRAYS}, **json.loads(metadata["activations"]))
 
 
-_FACTS = ("pooling", "model_fingerprint", "pairs_fingerprint", "tokens", "seconds")
+_FACTS = ("pooling", "site", "model_fingerprint", "pairs_fingerprint", "tokens", "seconds")
 _ARRAYS = ("chosen", "rejected", "pair_ids", "lengths", "cut")
 
 
@@ -101,6 +107,7 @@ def capture(
     pairs: PreferencePairs,
     *,
     pooling: str = "mean",
+    site: str = "block",
     limits: Limits | None = None,
     batch_tokens: int = 8192,
     side: str = "right",
@@ -109,14 +116,19 @@ def capture(
 ) -> Activations:
     """The pooled states of both sides of all pairs at every block, without instruction.
 
-    ``pooling``: "mean" over the states at the completion's tokens, "last" of them, or "predicting" (mean over the
-    states that produce them, from the prompt's last token on). ``encoded`` saves tokenising again what
-    :func:`encode_pairs` gave. ``batch_tokens`` bounds a batch, padding included; ``side`` is where padding goes.
+    ``pooling``: "mean" over the states at the completion's tokens, "last" of them, "predicting" (mean over the states
+    that produce them, from the prompt's last token on), or "difference" (mean over the first tokens of the completion,
+    as many as the pair's shorter side has, so that the two sides' difference is the mean difference token by token).
+    ``site``: the blocks' own outputs ("block"), or what their "attention" or "mlp" adds to them.
+    ``encoded`` saves tokenising again what :func:`encode_pairs` gave. ``batch_tokens`` bounds a batch, padding
+    included; ``side`` is where padding goes.
 
-    Raises UserError for an unknown pooling, no pairs, an empty completion, or states that are not finite.
+    Raises UserError for an unknown pooling or site, a site that the model has not, no pairs, an empty completion,
+    or states that are not finite.
     """
     if pooling not in POOLINGS:
         raise UserError(f"There is no pooling {pooling!r}: choose one of {', '.join(POOLINGS)}.")
+    check_site(site)
     if not len(pairs):
         raise UserError("There are no pairs to capture: load pairs first.")
     encoded = list(encoded) if encoded is not None else encode_pairs(loaded, pairs, limits)
@@ -125,8 +137,10 @@ def capture(
     if not lengths.all():
         raise UserError(f"Pair {ids[int(lengths.argmin()) % len(ids)]} has a completion without tokens: remove it.")
     started = time.monotonic()
-    states = _run(loaded, encoded, pooling, batch_tokens, side, progress)
     count = len(pairs)
+    shorter = np.minimum(lengths[:count], lengths[count:])
+    spans = np.tile(shorter, 2) if pooling == "difference" else lengths
+    states = _run(loaded, encoded, Reading(pooling, site, spans.tolist(), batch_tokens, side), progress)
     cuts = np.array([item.prompt_cut or item.completion_cut for item in encoded])
     return Activations(
         chosen=states[:, :count],
@@ -135,6 +149,7 @@ def capture(
         lengths=np.stack([lengths[:count], lengths[count:]], axis=1),
         cut=np.stack([cuts[:count], cuts[count:]], axis=1),
         pooling=pooling,
+        site=site,
         model_fingerprint=loaded.fingerprint,
         pairs_fingerprint=pairs.fingerprint,
         tokens=sum(len(item.ids) for item in encoded),
@@ -153,14 +168,23 @@ def _batches(encoded: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How sequences are read: ``spans`` [S] are the completion tokens that a mean runs over, from the first on."""
+
+    pooling: str
+    site: str
+    spans: list[int]
+    batch_tokens: int
+    side: str
+
+
 @torch.inference_mode()
-def _run(
-    loaded: LoadedModel, encoded: Sequence[Encoded], pooling: str, batch_tokens: int, side: str, progress: Progress
-) -> np.ndarray:
+def _run(loaded: LoadedModel, encoded: Sequence[Encoded], reading: Reading, progress: Progress) -> np.ndarray:
     """The pooled states of all sequences in their order, float32 [L, S, d]."""
     from workbench.models import Trunk
 
-    batches = _batches(encoded, batch_tokens)
+    batches = _batches(encoded, reading.batch_tokens)
     states = np.empty((loaded.n_blocks, len(encoded), loaded.width), dtype=np.float32)
     total = sum(len(item.ids) for item in encoded)
     done, started = 0, time.monotonic()
@@ -168,10 +192,11 @@ def _run(
     loaded.model.eval()
     progress("capture", 0, len(batches))
     try:
-        trunk = Trunk(loaded.model, loaded.n_blocks)
+        trunk = Trunk(loaded.model, loaded.n_blocks, reading.site)
         for step, rows in enumerate(batches, 1):
-            batch = collate([encoded[k] for k in rows], loaded.boundary.pad_id, loaded.device, side)
-            states[:, rows] = _pooled(trunk, batch, pooling)
+            batch = collate([encoded[k] for k in rows], loaded.boundary.pad_id, loaded.device, reading.side)
+            weights = pooling_weights(batch, reading.pooling, [reading.spans[k] for k in rows])
+            states[:, rows] = _pooled(trunk, batch, weights)
             done += sum(len(encoded[k].ids) for k in rows)
             speed = done / max(time.monotonic() - started, 1e-9)
             progress(
@@ -183,7 +208,7 @@ def _run(
             )
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"The device ran out of memory at {batch_tokens} tokens a batch: lower the batch's tokens or the limits."
+            f"The device ran out of memory at {reading.batch_tokens} tokens a batch: lower the batch's tokens or the limits."
         ) from error
     finally:
         loaded.model.train(was_training)
@@ -195,8 +220,8 @@ def _run(
     return states
 
 
-def _pooled(trunk: torch.nn.Module, batch: Batch, pooling: str) -> np.ndarray:
-    weights = pooling_weights(batch, pooling)[:, None]  # [B, 1, T]
+def _pooled(trunk: torch.nn.Module, batch: Batch, weights: Tensor) -> np.ndarray:
+    weights = weights[:, None]  # [B, 1, T]
 
     def reduce(block: int, hidden: Tensor) -> Tensor:
         # a new float32 tensor [B, d]: no view that would keep the block's whole output alive
@@ -207,11 +232,16 @@ def _pooled(trunk: torch.nn.Module, batch: Batch, pooling: str) -> np.ndarray:
     return torch.stack([kept[block].to(first) for block in range(trunk.depth)]).cpu().numpy()
 
 
-def pooling_weights(batch: Batch, pooling: str) -> Tensor:
-    """The share of each state in the pooled one, float32 [B, T]; every row sums to 1, padding and prompt have 0."""
+def pooling_weights(batch: Batch, pooling: str, spans: Sequence[int] | None = None) -> Tensor:
+    """The share of each state in the pooled one, float32 [B, T]; every row sums to 1, padding and prompt have 0.
+
+    ``spans`` [B] are the completion tokens that "difference" takes, from the first on.
+    """
+    mask = batch.completion_mask
     if pooling == "last":
-        mask = batch.completion_mask
         after = mask.flip(1).cumsum(1).flip(1)  # completion tokens from here on
         return (mask & (after == 1)).float()
-    mask = (batch.predicting_mask if pooling == "predicting" else batch.completion_mask).float()
+    if pooling == "difference":
+        mask = mask & (mask.cumsum(1) <= torch.tensor(spans, device=mask.device)[:, None])
+    mask = (batch.predicting_mask if pooling == "predicting" else mask).float()
     return mask / mask.sum(1, keepdim=True)

@@ -11,13 +11,15 @@ import numpy as np
 
 from workbench.progress import QUIET, Progress
 from workbench.representations.folds import auc_score_interval
-from workbench.representations.separability import score_features
+from workbench.representations.separability import LayerScore, score_features
 from workbench.tokens import Encoded
 
 
 @dataclass(frozen=True)
 class Control:
-    """The same held-out probe on features that are no states: its AUC, 95% interval and band of random swaps (90%)."""
+    """The same held-out probe on something that is not the model's states: its AUC, 95% interval and the band that 95%
+    of random swaps lie in. ``pairs`` is how many pairs it was measured on; ``rival`` the best block's {auc, low, high}
+    on the same pairs where those are fewer than all."""
 
     name: str
     auc: float
@@ -25,10 +27,23 @@ class Control:
     high: float
     null_low: float
     null_high: float
+    pairs: int = 0
+    rival: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+    @property
+    def above_chance(self) -> bool:
+        return self.auc > self.null_high
+
+
+def control_of(name: str, row: LayerScore, pairs: int) -> Control:
+    """A control from the score of its features."""
+    return Control(
+        name, row.probe_auc, row.probe_auc_low, row.probe_auc_high, row.null_auc_p025, row.null_auc_p975, pairs
+    )
 
 
 def measure_controls(
@@ -60,9 +75,7 @@ def measure_controls(
         (row,) = score_features(
             features[None, :half], features[None, half:], groups, folds=folds, permutations=permutations, seed=seed
         )
-        found.append(
-            Control(name, row.probe_auc, row.probe_auc_low, row.probe_auc_high, row.null_auc_p05, row.null_auc_p95)
-        )
+        found.append(control_of(name, row, half))
     return found
 
 

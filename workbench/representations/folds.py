@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,10 +36,10 @@ class Folds:
 
 
 def prompt_groups(pairs: PreferencePairs) -> np.ndarray:
-    """One number per pair, the same for pairs with the same prompt: int64 [N], counted from 0."""
-    keys = [json.dumps(prompt, sort_keys=True, ensure_ascii=False) for prompt in pairs.dataset["prompt"]]
+    """One number per pair, the same for pairs with the same prompt (letter case and spacing do not count, as in the
+    split of the pairs): int64 [N], counted from 0."""
     number: dict[str, int] = {}
-    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+    return np.array([number.setdefault(key, len(number)) for key in pairs.prompt_keys], dtype=np.int64)
 
 
 def make_folds(groups: Sequence[int] | np.ndarray, folds: int = 5, seed: int = 0) -> Folds:

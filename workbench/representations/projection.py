@@ -1,4 +1,4 @@
-"""Pictures of the states: principal components, the preference axis, UMAP, and smoothed densities. None is evidence.
+"""Pictures of the states: principal components, the preference axis, and smoothed densities. None is evidence.
 
 Coordinates are in units of a block's spread (the root mean square distance of its states from their mean), because
 raw states grow by orders of magnitude along the depth and a slider over blocks would show little else.
@@ -6,7 +6,6 @@ raw states grow by orders of magnitude along the depth and a slider over blocks 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from workbench.representations.capture import Activations
 
 _EXACT_UP_TO = 1024  # a larger decomposition is done by subspace iteration
-_SAME_COMPONENT = 0.3  # neighbouring blocks whose coordinates correlate less show different things
-_UMAP_LOCK = threading.Lock()  # numba's compiled code behind UMAP must not run in two threads
 
 
 @dataclass(frozen=True)
@@ -33,60 +30,123 @@ class Projection:
     explained: np.ndarray
 
 
-def pca(acts: Activations, dims: int = 2, *, seed: int = 0, progress: Progress = QUIET) -> Projection:
-    """The first principal components of every block (fewer where there are fewer; the rest is 0).
+@dataclass(frozen=True)
+class Frame:
+    """The axes of one block's pictures, so that other states can be drawn in them: the block's ``mean`` [d], its
+    ``spread`` (root mean square distance from the mean), the unit mean ``difference`` [d], and the principal
+    ``components`` [d, 3] and those ``beside`` the difference [d, 2] (fewer columns where there are fewer)."""
 
-    Neighbouring blocks are aligned by sign only, never rotated, so that component 1 is component 1 everywhere; a
-    stretch of blocks that belong together has its chosen mean on the positive side.
-    """
-    coords, shares = [], []
+    mean: Tensor
+    spread: float
+    difference: Tensor
+    components: Tensor
+    beside: Tensor
+
+    def principal(self, states: np.ndarray) -> np.ndarray:
+        """States [n, d] along the principal components, in units of the spread: [n, 3], unrotated."""
+        return _filled((torch.from_numpy(states) - self.mean) @ self.components / self.spread, 3)
+
+    def orthogonal(self, states: np.ndarray) -> np.ndarray:
+        """States [n, d] along the components beside the difference, in units of the spread: [n, 2], unrotated."""
+        return _filled((torch.from_numpy(states) - self.mean) @ self.beside / self.spread, 2)
+
+
+def frames(acts: Activations, *, seed: int = 0, progress: Progress = QUIET) -> list[Frame]:
+    """The axes of every block's pictures, from its own states."""
+    found = []
     for layer in range(acts.n_layers):
         progress("project", layer, acts.n_layers)
-        centred, spread = _centred(acts, layer)
-        directions = _principal(centred, dims, seed)
-        found = (centred @ directions).numpy() / spread
-        found = np.pad(found, ((0, 0), (0, dims - found.shape[1])))
-        coords.append(found)
-        shares.append((found.astype(np.float64) ** 2).mean(0))
-    progress("project", acts.n_layers, acts.n_layers)
-    return Projection(_align_signs(np.stack(coords)), np.stack(shares).astype(np.float32))
-
-
-def preference_axis(acts: Activations, held_out: np.ndarray, *, seed: int = 0) -> Projection:
-    """The preference axis against the first principal component orthogonal to it, [L, 2N, 2].
-
-    ``held_out`` [L, 2N] are the places on the axis from ``held_out_projections`` (every point from a direction fitted
-    without it: -1 the rejected mean, +1 the chosen mean), used as they are. The second coordinate is in units of the
-    block's spread. ``explained`` are the shares of variance along the mean difference and along that component.
-    """
-    second, shares = [], []
-    for layer in range(acts.n_layers):
-        centred, spread = _centred(acts, layer)
+        centred, mean, spread = centred_states(acts, layer)
+        components = principal_directions(centred, 3, seed)
         difference = centred[: len(acts)].mean(0) - centred[len(acts) :].mean(0)
-        direction = difference / difference.norm().clamp(min=1e-30)
-        along = centred @ direction
-        rest = centred - along[:, None] * direction
-        other = (rest @ _principal(rest, 1, seed)).numpy() / spread
-        second.append(other if other.shape[1] else np.zeros((len(rest), 1), dtype=np.float32))
-        shares.append([float(along.square().mean()) / spread**2, float((second[-1] ** 2).mean())])
-    coords = np.concatenate([held_out[:, :, None], _align_signs(np.stack(second))], axis=2)
-    return Projection(coords.astype(np.float32), np.array(shares, dtype=np.float32))
+        difference = difference / difference.norm().clamp(min=1e-30)
+        rest = centred - torch.outer(centred @ difference, difference)
+        found.append(Frame(mean, spread, difference, components, principal_directions(rest, 2, seed)))
+    progress("project", acts.n_layers, acts.n_layers)
+    return found
 
 
-def umap_layer(
-    acts: Activations, layer: int, seed: int = 0, *, neighbors: int = 15, min_dist: float = 0.1
-) -> np.ndarray:
-    """A UMAP of one block's states from their first 50 principal components: float32 [2N, 2], the same for the same
-    seed. Takes seconds; callers keep the result. One runs at a time, whoever asks."""
-    centred, spread = _centred(acts, layer)
-    reduced = (centred @ _principal(centred, 50, seed)).numpy() / spread
-    neighbors = max(2, min(neighbors, len(reduced) - 1))
-    with _UMAP_LOCK:
-        import umap
+@dataclass(frozen=True)
+class Pictures:
+    """All blocks' coordinates, two- and three-dimensional: principal components, and the preference axis against what
+    is orthogonal to it. ``turns`` are the rotations that were applied, by picture, [L, k, k]."""
 
-        settings = {"n_neighbors": neighbors, "min_dist": min_dist, "random_state": seed, "n_jobs": 1}
-        init = "spectral" if len(reduced) > 20 else "random"  # the spectral start needs more points than eigenvectors
-        return umap.UMAP(n_components=2, init=init, **settings).fit_transform(reduced).astype(np.float32)
+    pca: Projection
+    pca3: Projection
+    axis: Projection
+    axis3: Projection
+    turns: dict[str, np.ndarray]
+
+
+def pictures(
+    acts: Activations,
+    held_out: np.ndarray,
+    *,
+    seed: int = 0,
+    progress: Progress = QUIET,
+    axes: list[Frame] | None = None,
+) -> Pictures:
+    """The coordinates of every block, each turned onto the block before (orthogonal Procrustes), so that a point moves
+    no more from block to block than the states do.
+
+    PCA: the first two (three) components; within their plane (space) the turned axes are no longer the components one
+    by one, and ``explained`` is that of the turned ones. Preference axis: ``held_out`` [L, 2N], the places from
+    ``held_out_projections`` (every point from a direction fitted without it: -1 the rejected mean, +1 the chosen mean),
+    are the first coordinate as they are; the others are components orthogonal to the mean difference, turned among
+    themselves. All but the places are in units of the block's spread.
+    """
+    axes = axes or frames(acts, seed=seed, progress=progress)
+    both = [np.concatenate([acts.chosen[k], acts.rejected[k]]) for k in range(acts.n_layers)]
+    raw = np.stack([frame.principal(states) for frame, states in zip(axes, both, strict=True)])
+    beside = np.stack([frame.orthogonal(states) for frame, states in zip(axes, both, strict=True)])
+    along = [
+        float(np.square((states - frame.mean.numpy()) @ frame.difference.numpy()).mean()) / frame.spread**2
+        for frame, states in zip(axes, both, strict=True)
+    ]
+    turns = {
+        "pca": turned(raw[:, :, :2]),
+        "pca3": turned(raw),
+        "axis": turned(beside[:, :, :1]),
+        "axis3": turned(beside),
+    }
+    return Pictures(
+        pca=_projection(raw[:, :, :2] @ turns["pca"]),
+        pca3=_projection(raw @ turns["pca3"]),
+        axis=_projection(beside[:, :, :1] @ turns["axis"], held_out, along),
+        axis3=_projection(beside @ turns["axis3"], held_out, along),
+        turns=turns,
+    )
+
+
+def _projection(coords: np.ndarray, first: np.ndarray | None = None, along: list[float] | None = None) -> Projection:
+    explained = np.square(coords, dtype=np.float64).mean(1)
+    if first is not None:
+        coords = np.concatenate([first[:, :, None], coords], axis=2)
+        explained = np.concatenate([np.array(along)[:, None], explained], axis=1)
+    return Projection(coords.astype(np.float32), explained.astype(np.float32))
+
+
+def turned(coords: np.ndarray) -> np.ndarray:
+    """The rotation (or reflection) of every block's coordinates that brings them closest to the block before, in turn:
+    coords [L, n, k] -> [L, k, k], applied by ``coords @ turns``. The first block has its chosen half, which is the
+    first half of the rows, on the positive side of every axis."""
+    count = coords.shape[1] // 2
+    gap = coords[0, :count].mean(0) - coords[0, count:].mean(0)
+    turns = [np.diag(np.where(gap < 0, -1.0, 1.0))]
+    before = coords[0] @ turns[0]
+    for block in coords[1:]:
+        left, sizes, right = np.linalg.svd(block.T.astype(np.float64) @ before)
+        turns.append(left @ right if sizes.any() else np.eye(coords.shape[2]))
+        before = block @ turns[-1]
+    return np.stack(turns)
+
+
+def pca(acts: Activations, dims: int = 2, *, seed: int = 0, progress: Progress = QUIET) -> Projection:
+    """The first ``dims`` (at most 3) principal components of every block, turned onto the block before."""
+    axes = frames(acts, seed=seed, progress=progress)
+    both = (np.concatenate([acts.chosen[k], acts.rejected[k]]) for k in range(acts.n_layers))
+    raw = np.stack([frame.principal(states) for frame, states in zip(axes, both, strict=True)])[:, :, :dims]
+    return _projection(raw @ turned(raw))
 
 
 def densities(held_out: np.ndarray, points: int = 48) -> list[dict[str, Any]]:
@@ -124,18 +184,25 @@ def _short(values: np.ndarray) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _centred(acts: Activations, layer: int) -> tuple[Tensor, float]:
-    """Both sides of one block around their common mean, [2N, d], and their root mean square distance from it."""
+def centred_states(acts: Activations, layer: int) -> tuple[Tensor, Tensor, float]:
+    """Both sides of one block around their common mean, [2N, d], that mean, and their root mean square distance from
+    it."""
     states = torch.from_numpy(np.concatenate([acts.chosen[layer], acts.rejected[layer]]))
     mean = states.mean(0)
     centred = states - mean
     spread = float(centred.square().sum(1).mean().sqrt())
     if spread <= 1e-6 * float(mean.norm()):  # rounding only: a picture of it would look like a finding
-        return torch.zeros_like(centred), 1.0
-    return centred, spread if spread > 0 else 1.0
+        return torch.zeros_like(centred), mean, 1.0
+    return centred, mean, spread if spread > 0 else 1.0
 
 
-def _principal(centred: Tensor, dims: int, seed: int) -> Tensor:
+def _filled(coords: Tensor, dims: int) -> np.ndarray:
+    """[n, k] with columns of zeros up to ``dims``."""
+    found = coords.numpy()
+    return np.pad(found, ((0, 0), (0, dims - found.shape[1])))
+
+
+def principal_directions(centred: Tensor, dims: int, seed: int) -> Tensor:
     """The first principal directions of centred rows [n, d], as columns [d, min(dims, rank)]."""
     rows, width = centred.shape
     if min(rows, width) <= _EXACT_UP_TO:
@@ -153,32 +220,3 @@ def _principal(centred: Tensor, dims: int, seed: int) -> Tensor:
     _, values, right = torch.linalg.svd(centred @ basis, full_matrices=False)
     keep = values[:dims] > values[0].clamp(min=1e-30) * 1e-3
     return basis @ right[:dims][keep].T
-
-
-def _align_signs(coords: np.ndarray) -> np.ndarray:
-    """Flip axes so that nothing jumps from block to block, coords [L, 2N, dims].
-
-    Each block's axis follows the block before it as long as the two correlate; each such stretch is then turned as a
-    whole so that the chosen side lies further up, summed over the stretch.
-    """
-    flipped = coords.copy()
-    count = coords.shape[1] // 2
-    for axis in range(coords.shape[2]):
-        values = flipped[:, :, axis]  # a view: flipping it flips the result
-        stretch = [0]
-        for layer in range(1, len(values) + 1):
-            alike = _correlation(values[layer - 1], values[layer]) if layer < len(values) else 0.0
-            if abs(alike) < _SAME_COMPONENT:
-                gaps = values[stretch, :count].mean(1) - values[stretch, count:].mean(1)
-                if gaps.sum() < 0:
-                    values[stretch] *= -1
-                stretch = []
-            elif alike < 0:
-                values[layer] *= -1
-            stretch.append(layer)
-    return flipped.astype(np.float32)
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size > 0 else 0.0

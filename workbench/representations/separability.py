@@ -35,8 +35,10 @@ class LayerScore:
     at random; ``null_best_p95``: 95% of random swaps reach no higher in any block (what a claim about the best of many
     blocks must beat); ``p_value``: the share of swaps that reach as high in this block.
     ``paired_accuracy``: the share of pairs whose chosen side lies further along the training folds' mean difference,
-    with Wilson's 95% interval. ``fisher``: squared d' of the held-out projections on that direction (0 if the held-out
-    means lie the wrong way round). ``silhouette``: of those projections, in one dimension, -1..1.
+    with Wilson's 95% interval. ``d_prime``: the distance of the two means of the held-out projections on that direction
+    in units of their spread, averaged over folds (negative if they lie the wrong way round); ``fisher``: its square,
+    likewise (0 if they lie the wrong way round). ``explained``: the share of the held-out states' variance along that
+    direction. ``silhouette``: of the held-out projections, in one dimension, -1..1.
     """
 
     layer: int
@@ -53,7 +55,9 @@ class LayerScore:
     paired_accuracy: float
     paired_accuracy_low: float
     paired_accuracy_high: float
+    d_prime: float
     fisher: float
+    explained: float
     silhouette: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +113,40 @@ def score_features(
     progress: Progress = QUIET,
 ) -> list[LayerScore]:
     """:func:`score` on plain arrays, chosen and rejected float [L, N, d]. Random draws are the same in every layer."""
+    rows, nulls, effective = _measure(chosen, rejected, groups, folds, permutations, seed, device, progress)
+    best = float(np.quantile(np.max(nulls, axis=0), 0.95))
+    return [_layer_score(layer, *row, nulls[layer], best, effective) for layer, row in enumerate(rows)]
+
+
+def best_score(
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    *,
+    folds: int = 5,
+    permutations: int = 200,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[float, float, float, float, float]:
+    """The probe's AUC of the best block with its 95% interval, and the band that 95% of random swaps reach in their
+    best block: (auc, low, high, null_low, null_high)."""
+    rows, nulls, effective = _measure(chosen, rejected, groups, folds, permutations, seed, device, QUIET)
+    value, boot, _ = max(rows, key=lambda row: row[0])
+    band = np.quantile(np.max(nulls, axis=0), [0.025, 0.975])
+    return (float(value), *_interval(float(value), boot, effective), float(band[0]), float(band[1]))
+
+
+def _measure(
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    folds: int,
+    permutations: int,
+    seed: int,
+    device: str | torch.device,
+    progress: Progress,
+) -> tuple[list[tuple[float, np.ndarray, dict[str, float]]], list[np.ndarray], int]:
+    """Of every block (AUC, bootstrapped AUCs, the other scores), the AUCs of random swaps, and the number of prompts."""
     if permutations < 20:
         raise UserError(f"A band of random swaps needs at least 20 permutations, not {permutations}.")
     held = make_folds(groups, folds, seed)
@@ -120,12 +158,10 @@ def score_features(
         progress("score", layer, len(chosen))
         c, r = (torch.from_numpy(np.ascontiguousarray(side[layer])).to(device) for side in (chosen, rejected))
         values, boot = _probe_aucs(c, r, held, signs, weights)
-        rows.append((values[0], boot, _along_difference(c, r, held)))
+        rows.append((float(values[0]), boot, _along_difference(c, r, held)))
         nulls.append(values[1:])
     progress("score", len(chosen), len(chosen))
-    best = float(np.quantile(np.max(nulls, axis=0), 0.95))
-    effective = int(held.groups.max()) + 1
-    return [_layer_score(layer, *row, nulls[layer], best, effective) for layer, row in enumerate(rows)]
+    return rows, nulls, int(held.groups.max()) + 1
 
 
 def _swaps(groups: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
@@ -171,40 +207,76 @@ def _probe_aucs(
 
 
 def _along_difference(chosen: Tensor, rejected: Tensor, held: Folds) -> dict[str, float]:
-    """Paired accuracy, Fisher ratio and silhouette of the held-out projections on the mean difference."""
-    c, r = _project_held_out(chosen, rejected, held)
+    """Paired accuracy, d', Fisher ratio, explained variance and silhouette of the held-out projections on the mean
+    difference."""
+    places, explained = _project_held_out(chosen, rejected, held)
+    c, r = places
     hits = float((c > r).sum() + 0.5 * (c == r).sum())
     low, high = wilson(hits, len(c))
-    ratios, sizes = [], []
+    distances, sizes = [], []
     for _, out in held:
         spread = (c[out].var() + r[out].var()) / 2  # of few pairs; a single pair has no spread of its own
-        gap = c[out].mean() - r[out].mean()
         if len(out) > 1 and spread > 0:
-            ratios.append(gap * abs(gap) / spread)
+            distances.append((c[out].mean() - r[out].mean()) / np.sqrt(spread))
             sizes.append(len(out))
+    distances = np.array(distances)
+    average = lambda values: float(np.average(values, weights=sizes)) if sizes else 0.0  # noqa: E731
     return {
         "paired_accuracy": hits / len(c),
         "paired_accuracy_low": low,
         "paired_accuracy_high": high,
-        "fisher": max(0.0, float(np.average(ratios, weights=sizes))) if ratios else 0.0,
+        "d_prime": average(distances),
+        "fisher": max(0.0, average(distances * np.abs(distances))),
+        "explained": explained,
         "silhouette": _silhouette(c, r),
     }
 
 
-def _project_held_out(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[np.ndarray, np.ndarray]:
-    """Projections of the held-out sides on the training folds' mean difference, [N] each, calibrated on the training
-    folds so that their rejected mean is -1 and their chosen mean +1 (0 where a block has no difference at all)."""
-    sides = torch.zeros(2, len(chosen), dtype=chosen.dtype, device=chosen.device)
-    for train, out in held:
-        train, out = (torch.from_numpy(part).to(chosen.device) for part in (train, out))
-        up, down = chosen[train].mean(0), rejected[train].mean(0)
-        direction, middle = up - down, (up + down) / 2
-        reach = direction @ direction / 2
-        if reach > 0:
-            sides[0, out] = (chosen[out] - middle) @ direction / reach
-            sides[1, out] = (rejected[out] - middle) @ direction / reach
-    c, r = sides.double().cpu().numpy()
-    return c, r
+def _project_held_out(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[np.ndarray, float]:
+    """Projections of the held-out sides on the training folds' mean difference, [2, N], calibrated on the training
+    folds so that their rejected mean is -1 and their chosen mean +1 (0 where a block has no difference at all), and the
+    share of the held-out variance that lies along those directions."""
+    axes = difference_axes(chosen, rejected, held)
+    fold = torch.from_numpy(held.of_pair).to(chosen.device)
+    raw = [(side @ axes.directions.T).gather(1, fold[:, None])[:, 0] for side in (chosen, rejected)]
+    along = total = 0.0
+    for number in range(held.count):
+        out = fold == number
+        both = torch.cat([raw[0][out], raw[1][out]])
+        states = torch.cat([chosen[out], rejected[out]])
+        along += float((both - both.mean()).square().sum())
+        total += float((states - states.mean(0)).square().sum())
+    return axes.place(raw, held.of_pair).cpu().numpy(), along / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The mean difference of every fold's training pairs: unit ``directions`` [F, d], and where along each the middle
+    of the two means lies and how far away each mean is from it, float64 [F]."""
+
+    directions: Tensor
+    middles: Tensor
+    halves: Tensor
+
+    def place(self, raw: Sequence[Tensor], of_pair: np.ndarray) -> Tensor:
+        """Projections [N] of the sides, each on its own fold's direction, as places on the axis, float64 [sides, N]."""
+        fold = torch.from_numpy(of_pair).to(self.middles.device)
+        half = self.halves[fold]
+        places = (torch.stack([side.double() for side in raw]) - self.middles[fold]) / half.clamp(min=1e-300)
+        return torch.where(half > 0, places, torch.zeros_like(places))
+
+
+def difference_axes(chosen: Tensor, rejected: Tensor, held: Folds) -> Axes:
+    """The preference axis of one block as each fold's training pairs have it."""
+    one_hot = torch.zeros(held.count, len(chosen), dtype=chosen.dtype, device=chosen.device)
+    one_hot[torch.from_numpy(held.of_pair).to(chosen.device), torch.arange(len(chosen), device=chosen.device)] = 1
+    size = one_hot.sum(1, keepdim=True)
+    up, down = ((side.sum(0) - one_hot @ side) / (len(chosen) - size) for side in (chosen, rejected))
+    difference = up - down
+    length = difference.norm(dim=1, keepdim=True)
+    directions = torch.where(length > 0, difference / length.clamp(min=1e-30), difference)
+    middles = ((up + down) / 2 * directions).double().sum(1)
+    return Axes(directions, middles, length[:, 0].double() / 2)
 
 
 def _silhouette(chosen: np.ndarray, rejected: np.ndarray) -> float:
@@ -228,14 +300,13 @@ def _silhouette(chosen: np.ndarray, rejected: np.ndarray) -> float:
 def _layer_score(
     layer: int, value: float, boot: np.ndarray, rest: dict[str, float], null: np.ndarray, best: float, effective: int
 ) -> LayerScore:
-    low, high = np.quantile(boot[np.isfinite(boot)], [0.025, 0.975])
-    wide_low, wide_high = auc_score_interval(float(value), effective)
+    low, high = _interval(value, boot, effective)
     quantiles = np.quantile(null, [0.025, 0.05, 0.95, 0.975])
     return LayerScore(
         layer=layer,
         probe_auc=float(value),
-        probe_auc_low=min(float(low), wide_low),
-        probe_auc_high=max(float(high), wide_high),
+        probe_auc_low=low,
+        probe_auc_high=high,
         null_auc_p025=float(quantiles[0]),
         null_auc_p05=float(quantiles[1]),
         null_auc_mean=float(null.mean()),
@@ -245,6 +316,12 @@ def _layer_score(
         p_value=float((1 + (null >= value).sum()) / (1 + len(null))),
         **rest,
     )
+
+
+def _interval(value: float, boot: np.ndarray, effective: int) -> tuple[float, float]:
+    low, high = np.quantile(boot[np.isfinite(boot)], [0.025, 0.975])
+    wide_low, wide_high = auc_score_interval(value, effective)
+    return min(float(low), wide_low), max(float(high), wide_high)
 
 
 # -- the preference direction --------------------------------------------------------------------------------------
@@ -289,7 +366,7 @@ def held_out_projections(
     -1 at the training folds' rejected mean and +1 at their chosen mean. Same folds as :func:`score` with the seed."""
     held = make_folds(groups, folds, seed)
     rows = [
-        np.concatenate(_project_held_out(torch.from_numpy(c), torch.from_numpy(r), held))
+        _project_held_out(torch.from_numpy(c), torch.from_numpy(r), held)[0].reshape(-1)
         for c, r in zip(acts.chosen, acts.rejected, strict=True)
     ]
     return np.stack(rows).astype(np.float32)

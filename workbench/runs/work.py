@@ -13,8 +13,10 @@ from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from workbench.pairs import PreferencePairs
+    from workbench.runs.store import Run
 
-POOLINGS = ("mean", "last", "predicting")
+POOLINGS = ("mean", "last", "predicting", "difference")
+SITES = ("block", "attention", "mlp")
 
 
 def align(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -29,14 +31,17 @@ def align(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
 
 def separability(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Capture and score all blocks. ``config``: model, pairs, pooling, limit (None: all), device, dtype, seed, local.
+    """Capture and score all blocks. ``config``: model, pairs, pooling, site, limit (None: all), untrained (whether to
+    measure the control with random weights), device, dtype, seed, local, and run: the id or folder of an alignment whose
+    model is captured too and compared (None: none).
 
-    Writes layers.json, activations.safetensors and coords.safetensors, and returns what layers.json holds, less the
-    curves that only a plot needs.
+    Writes layers.json, activations.safetensors, coords.safetensors and, with a run, movement.json and
+    moved.safetensors. Returns what layers.json holds, less the curves that only a plot needs, and the "movement".
     """
-    pooling = config.get("pooling", "mean")
-    if pooling not in POOLINGS:
-        raise UserError(f"There is no pooling {pooling!r}: choose one of {', '.join(POOLINGS)}.")
+    for name, known in (("pooling", POOLINGS), ("site", SITES)):
+        if config.get(name, known[0]) not in known:
+            raise UserError(f"There is no {name} {config[name]!r}: choose one of {', '.join(known)}.")
+    run = _aligned(config["run"]) if config.get("run") else None
     progress("load", message="Loading pairs and model")
     from workbench.models import load_model
     from workbench.pairs import load_pairs
@@ -45,13 +50,39 @@ def separability(config: dict[str, Any], folder: Path, progress: Progress) -> di
     pairs = load_pairs(config["pairs"], progress=progress)
     where = {"device": config.get("device", "auto"), "dtype": config.get("dtype", "auto")}
     loaded = load_model(config.get("model", "demo"), local=config.get("local", True), **where)
+    compared: dict[str, Any] = {}
+    if run is not None:
+        from workbench.rahf.adapters import load_adapter
+        from workbench.runs.loading import ALIGNED
+
+        load_adapter(loaded, run.adapter, ALIGNED)
+        compared = {"after": ALIGNED, "run": run.name, "target_layers": run.status().get("layers") or []}
     progress("load", message="Capturing")
     analysis = analyse(
-        loaded, pairs, pooling=pooling, limit=config.get("limit"), seed=int(config.get("seed", 0)), progress=progress
+        loaded,
+        pairs,
+        pooling=config.get("pooling", "mean"),
+        site=config.get("site", "block"),
+        limit=config.get("limit"),
+        seed=int(config.get("seed", 0)),
+        untrained=bool(config.get("untrained", True)),
+        progress=progress,
+        **compared,
     )
     progress("save", message="Saving")
     analysis.save(folder)
-    return {key: value for key, value in analysis.to_dict().items() if key != "densities"}
+    values = {key: value for key, value in analysis.to_dict().items() if key != "densities"}
+    return values | ({"movement": analysis.movement.to_dict()} if analysis.movement else {})
+
+
+def _aligned(source: str) -> Run:
+    """The alignment of that id or folder. Raises UserError if there is none, or it has no aligned model."""
+    from workbench.runs.loading import need_adapter
+    from workbench.runs.store import find_run
+
+    run = find_run(source)
+    need_adapter(run)
+    return run
 
 
 def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
