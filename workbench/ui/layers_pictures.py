@@ -1,6 +1,6 @@
 """What the pictures of step 2 are made of: packed coordinates with what they show, and values to colour points by.
 
-Pure functions of arrays and lists; static/layers_picture.js unpacks what they make.
+Pure functions of arrays and lists; static/layers_coords.js unpacks what they make.
 """
 
 from __future__ import annotations
