@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import UserError
-from workbench.ui import layers_umap
+from workbench.ui import layers_pictures, layers_scores, layers_umap
 from workbench.ui import layers_view as lv
 from workbench.ui.state import Cache, Workspace
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from workbench.pairs import Pair, PreferencePairs
     from workbench.runs.store import Run
 
-PICTURE = "picture.json"
+PICTURE = "picture-2.json"  # the number changes with what it holds
+PICTURED = {"pca": "pca", "pca3": "pca", "axis": "axis", "axis3": "axis"}  # arrays drawn, and what they show
 LIST = 60  # pairs of a lasso that are listed
-CONTROL_NAMES = {"words": "Bag of words", "length": "Answer length", "prompt": "Prompt only"}
 _pairs = Cache(4)
 _scores = Cache(8)
+_places = Cache(4)
+_contents = Cache(3)
 
 
 def snapshot(workspace: Workspace) -> str:
@@ -125,34 +127,89 @@ def _picture(run: Run) -> dict[str, Any]:
         texts["prompts"].append(lv.shortened(prompt_text(pair.prompt)) if pair else "")
         texts["chosen"].append(lv.shortened(pair.chosen) if pair else "")
         texts["rejected"].append(lv.shortened(pair.rejected) if pair else "")
-    axis = arrays["axis"]
-    layer = min(found["suggested_layers"][0], len(axis) - 1)
-    gaps = lv.take_pairs(axis, rows)[layer, :, 0]
+    axis = lv.take_pairs(arrays["axis"], rows)
+    gaps = axis[min(found["suggested_layers"][0], len(axis) - 1), :, 0]
     gaps = gaps[: len(rows)] - gaps[len(rows) :]
+    shares = {name: arrays.get(f"{name}_explained") for name in PICTURED}
     return {
         "run": run.id,
         "ids": [int(id_) for id_ in ids[rows]],
         "typical": int(ids[rows][int(np.argsort(gaps)[len(gaps) // 2])]),
         "caption": lv.picture_caption(len(rows), len(ids)),
+        "columns": layers_pictures.colour_columns(extras_of(pairs, [where.get(int(id_)) for id_ in ids[rows]])),
         "sets": {
-            "pca": lv.picture(lv.take_pairs(arrays["pca"], rows), "pca", arrays["pca_explained"]),
-            "axis": lv.picture(lv.take_pairs(axis, rows), "axis"),
+            name: layers_pictures.projection(lv.take_pairs(arrays[name], rows), kind, shares[name])
+            for name, kind in PICTURED.items()
+            if name in arrays
         },
         **texts,
     }
 
 
+def extras_of(pairs: PreferencePairs, places: list[int | None]) -> list[dict[str, Any]]:
+    """The source's other columns of the pairs at these positions, one dictionary each (empty for None)."""
+    kept = pairs.dataset["extra"]
+    found = [json.loads(kept[at]) if at is not None and kept[at] else {} for at in places]
+    return [extra if isinstance(extra, dict) else {} for extra in found]
+
+
+def colour_columns(run: Run) -> list[dict[str, str]]:
+    """What the points of a run can be coloured by besides side and score: rows {key, name}."""
+    return json.loads(picture(run))["columns"]
+
+
+def colour_values(run: Run, column: Any, seed: int = 0) -> dict[str, Any]:
+    """The value of the view ``layers-colour``: a column's values for the drawn pairs, with their legend.
+
+    ``seed`` is that of the split. Raises UserError for a column that is not among :func:`colour_columns`.
+    """
+    known = {entry["key"]: entry["name"] for entry in colour_columns(run)}
+    if not isinstance(column, str) or column not in known:
+        raise UserError("There is no such column to colour by.")
+    ids = pair_ids(run)
+    rows = lv.drawn(len(ids))
+    if column == "length":
+        lengths = _lengths(run)[rows]
+        made = layers_pictures.colour_of(lengths.T.reshape(-1).tolist(), known[column], unit="tokens")
+        return {"run": run.id, "column": column, **made}
+    pairs, where = pairs_of(run)
+    places = [where.get(int(id_)) for id_ in ids[rows]]
+    if column == "split":
+        sides = pairs.sides(seed)
+        words = [None if at is None else "held out" if sides[at] == "held_out" else "training" for at in places]
+        made = layers_pictures.colour_of(words, known[column], ordered=["training", "held out"])
+        return {"run": run.id, "column": column, **made}
+    extras = extras_of(pairs, places)
+    kind, _, name = column.partition(":")
+    values = [extra.get(one) for one in (name.split("|") if kind == "sides" else [name]) for extra in extras]
+    return {"run": run.id, "column": column, **layers_pictures.colour_of(values, known[column])}
+
+
+def _lengths(run: Run) -> np.ndarray:
+    """The completion tokens [N, 2] of both sides of the measured pairs."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(run.path / "activations.safetensors"), framework="numpy") as file:
+            return file.get_tensor("lengths")
+    except (OSError, SafetensorError) as error:
+        raise UserError("The states of this capture are missing or damaged: capture all blocks again.") from error
+
+
+def ask_umap(run: Run) -> None:
+    """Begin the UMAP of the drawn pairs of a run, unless it is begun or done."""
+    layers_umap.ask(run.path, lv.drawn(len(pair_ids(run))))
+
+
 def umap_value(run: Run) -> dict[str, Any]:
-    """The value of the view ``layers-umap``: every block that is done, with what its picture shows."""
-    value: dict[str, Any] = {"run": run.id, "done": {}, "failed": {}}
-    for score in scores(run)["layers"]:
-        block = int(score["layer"])
-        found = layers_umap.result(run.path, block)
-        if isinstance(found, str):
-            value["failed"][str(block)] = found
-        elif found is not None:
-            made = lv.picture(found[None], "umap")
-            value["done"][str(block)] = {"xy": made["xy"], "finding": made["findings"][0], "names": made["names"][0]}
+    """The value of the view ``layers-umap``: how far it is, and once it is done the picture of all blocks."""
+    value = {"run": run.id, "set": None, **layers_umap.state(run.path)}
+    if value["state"] == "done":
+        found = layers_umap.result(run.path, 2 * len(lv.drawn(len(pair_ids(run)))))
+        if found is None or len(found) != len(scores(run)["layers"]):
+            value["state"] = "none"  # of other pairs, or torn: it is computed anew when it is asked for
+        else:
+            value["set"] = layers_pictures.projection(found, "umap")
     return value
 
 
@@ -161,21 +218,24 @@ def ready_view(run: Run) -> dict[str, Any]:
     found = scores(run)
     layers, suggested = found["layers"], [int(layer) for layer in found["suggested_layers"]]
     curves = [(curve["chosen"], curve["rejected"]) for curve in found["densities"]] if found.get("densities") else None
-    order = list(CONTROL_NAMES)
-    shortcuts = sorted(found.get("controls") or [], key=lambda c: order.index(c["name"]) if c["name"] in order else 99)
-    shortcuts = [dict(c, name=CONTROL_NAMES.get(c["name"], c["name"])) for c in shortcuts]
+    shortcuts = found.get("controls") or []
+    said = str(found.get("shortcut") or "")
     return {
         "phase": "ready",
         "run": run.id,
         "title": found["finding"],
-        "lead": lv.lead(found),
+        "lead": layers_scores.lead(found),
+        "shortcut": {"text": said, "explains": layers_scores.explained_by_shortcut(layers, shortcuts)}
+        if said
+        else None,
         **lv.strip(layers, suggested, curves),
         "caption": f"{found.get('pairs', 0):,} held-out pairs, 95% intervals",
         "chance_caption": "95% of random swaps",
         "suggested": suggested,
-        "table": lv.table(layers),
+        "table": layers_scores.table(layers),
         "scores": {key: value for key, value in found.items() if key not in ("densities", "explained")},
-        "controls": lv.controls(layers, shortcuts),
+        "controls": layers_scores.controls(layers, shortcuts)
+        | {"notes": [str(note) for note in found.get("notes") or []]},
     }
 
 
@@ -192,12 +252,30 @@ def one_pair(run: Run, id_: Any, now: PreferencePairs | None = None) -> dict[str
     pair = pairs[where[id_]]
     return {
         "kind": "pair",
+        "run": run.id,
         "id": id_,
         "prompt": prompt_text(pair.prompt),
         "chosen": pair.chosen,
         "rejected": pair.rejected,
+        "axis": places_of(run, id_),
         "dropped": now is not None and not ids_now(run, [id_], now),
     }
+
+
+def places_of(run: Run, id_: int) -> list[list[float]]:
+    """Where both answers of a pair lie on each block's preference axis: [[chosen, rejected], ...], held out."""
+
+    def load() -> tuple[np.ndarray, dict[int, int]]:
+        from workbench.representations.files import read_arrays
+
+        arrays, _ = read_arrays(run.path / "coords.safetensors")
+        return arrays["axis"][:, :, 0], {int(number): row for row, number in enumerate(pair_ids(run))}
+
+    along, rows = _places.get(run.id, load)
+    if id_ not in rows:
+        return []
+    at = along[:, [rows[id_], len(rows) + rows[id_]]]
+    return [[round(float(chosen), 3), round(float(rejected), 3)] for chosen, rejected in at]
 
 
 def some_pairs(run: Run, ids: Any) -> dict[str, Any]:
@@ -218,12 +296,19 @@ def ids_now(run: Run, ids: Any, now: PreferencePairs) -> list[int]:
     Raises UserError if none of ``ids`` was measured; gives an empty list if none of them is left.
     """
     pairs, where = pairs_of(run)
-    wanted = {_content(pairs[where[id_]]) for id_ in valid_ids(ids, where)}
-    return [pair.id for pair in now if _content(pair) in wanted]
+
+    def load() -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for pair in now:
+            found.setdefault(_content(pair), []).append(pair.id)
+        return found
+
+    known = _contents.get(now.fingerprint, load)
+    return sorted({id_ for old in valid_ids(ids, where) for id_ in known.get(_content(pairs[where[old]]), [])})
 
 
-def _content(pair: Pair) -> tuple[str, str, str]:
-    return json.dumps(pair.prompt, sort_keys=True), pair.chosen, pair.rejected
+def _content(pair: Pair) -> int:
+    return hash((json.dumps(pair.prompt, sort_keys=True), pair.chosen, pair.rejected))
 
 
 def valid_ids(ids: Any, known: Any) -> list[int]:

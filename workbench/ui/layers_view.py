@@ -21,26 +21,7 @@ LABEL_BELOW = 41.0  # pixels a number and its interval take below the whisker
 CURVE_POINTS = 41
 DRAWN_PAIRS = 700  # pairs in the scatter: more points hide each other and move slowly
 SHORT_TEXT = 300  # characters of a text sent for hovering; a click fetches the whole
-POOLINGS = [["mean", "Mean of answer"], ["last", "Last token"]]
-POOLING_HELP = {
-    "mean": "Each answer becomes one vector per block: the mean over its tokens. Steady, and what the scores of most "
-    "studies use.",
-    "last": "Each answer becomes one vector per block: the state at its last token, which has read the whole answer.",
-}
 STAGES = [("load", "Load", 10), ("capture", "Capture", 50), ("score", "Score", 40), ("project", "Draw", 12)]
-TABLE = [
-    ("layer", "Block"),
-    ("probe_auc", "Probe AUC"),
-    ("probe_auc_low", "low 95%"),
-    ("probe_auc_high", "high 95%"),
-    ("null_auc_p05", "Chance 5%"),
-    ("null_auc_p95", "Chance 95%"),
-    ("paired_accuracy", "Paired accuracy"),
-    ("paired_accuracy_low", "low 95%"),
-    ("paired_accuracy_high", "high 95%"),
-    ("fisher", "Fisher ratio"),
-    ("silhouette", "Silhouette"),
-]
 
 
 def band(score: Mapping[str, float]) -> tuple[float, float]:
@@ -92,81 +73,6 @@ def curve(values: Sequence[float], top: float, points: int = CURVE_POINTS) -> li
     values = np.asarray(values, dtype=float)
     even = np.interp(np.linspace(0, 1, points), np.linspace(0, 1, len(values)), values)
     return [round(float(v), 3) for v in even / top] if top > 0 else [0.0] * points
-
-
-def table(scores: Sequence[Mapping[str, Any]]) -> JSON:
-    """All scores as rows: the columns' titles, their keys, and numbers (None where there is none)."""
-    columns = [(key, title) for key, title in TABLE if key in scores[0]]
-    rows = [[None if score.get(key) is None else round(float(score[key]), 6) for key, _ in columns] for score in scores]
-    for row in rows:
-        row[0] = int(row[0])
-    return {"head": [title for _, title in columns], "keys": [key for key, _ in columns], "rows": rows}
-
-
-def controls(scores: Sequence[Mapping[str, float]], shortcuts: Sequence[Mapping[str, Any]]) -> JSON:
-    """The panel of shortcuts: one row per shortcut, and for each block its own row and what the comparison says."""
-    rows = [
-        {
-            "name": str(s["name"]),
-            "auc": float(s["auc"]),
-            "low": _maybe(s.get("low")),
-            "high": _maybe(s.get("high")),
-            "nlo": _maybe(s.get("null_low")),
-            "nhi": _maybe(s.get("null_high")),
-        }
-        for s in shortcuts
-    ]
-    blocks = []
-    for score in scores:
-        low, high = score.get("null_auc_p05", 0.5), score.get("null_auc_p95", 0.5)  # as wide as the shortcuts' bands
-        blocks.append(
-            {
-                "name": "This block, probe",
-                "auc": float(score["probe_auc"]),
-                "low": float(score["probe_auc_low"]),
-                "high": float(score["probe_auc_high"]),
-                "nlo": low,
-                "nhi": high,
-                "title": shortcut_title(score, rows),
-            }
-        )
-    edges = [value for row in rows + blocks for value in (row["auc"], row["nlo"]) if value is not None]
-    return {
-        "rows": rows,
-        "blocks": blocks,
-        "from": float(max(0.0, min(0.4, np.floor((min(edges) - 0.02) * 10) / 10))),
-        "caption": "Held-out AUC of the same probe on less. Grey: chance, 90% of random swaps.",
-    }
-
-
-def shortcut_title(score: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> str:
-    """What comparing a block with the strongest shortcut says."""
-    layer = int(score["layer"])
-    if score["probe_auc"] <= score.get("null_best_p95", band(score)[1]):
-        return f"Block {layer} reads no more than chance"
-    if not rows:
-        return f"Block {layer} has no shortcut to compare with"
-    best = max(rows, key=lambda row: row["auc"])
-    name = best["name"]
-    if best["auc"] >= score["probe_auc"]:
-        return f"{name} alone tells as much as block {layer}"
-    if best["auc"] >= score["probe_auc_low"]:
-        return f"{name} comes close to block {layer}"
-    return f"No shortcut explains block {layer}"
-
-
-def _maybe(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def lead(found: Mapping[str, Any]) -> str:
-    """The sentences under the title: what was measured, and why these blocks are suggested."""
-    cut = int(found.get("cut") or 0)
-    parts = [f"A linear probe on {found.get('pairs', 0):,} pairs it never saw."]
-    parts.append(str(found.get("reason") or ""))
-    if cut:
-        parts.append("One pair was too long and was cut." if cut == 1 else f"{cut:,} pairs were too long and were cut.")
-    return " ".join(part for part in parts if part)
 
 
 # -- scatter -----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from workbench.ui import (
     layers_umap,
     state,
 )
-from workbench.ui import layers_view as lv
 from workbench.ui.layers_runs import LIVE, current_run, finished_run
 from workbench.ui.layers_scores import POOLINGS, SITES
 from workbench.ui.page import Page
@@ -233,7 +232,7 @@ class LayersStep:
     def ask_umap(self, visitor: str, sent: dict) -> dict:
         """Begin to compute the UMAP of all blocks."""
         run = finished_run(visitor)
-        layers_umap.ask(run.path, lv.drawn(len(layers_data.pair_ids(run))))
+        layers_data.ask_umap(run)
         self.umaps.add(visitor)
         return {self.umap: html.value(layers_data.umap_value(run)), self.timer: gr.Timer(active=True)}
 
@@ -245,7 +244,8 @@ class LayersStep:
 
     def colour_by(self, visitor: str, sent: dict) -> dict:
         """The values of a column, to colour the picture by."""
-        return {self.colour: html.value(layers_data.colour_values(finished_run(visitor), sent.get("column")))}
+        seed = int(state.open_workspace(visitor).settings.get("seed") or 0)
+        return {self.colour: html.value(layers_data.colour_values(finished_run(visitor), sent.get("column"), seed))}
 
     # -- what an alignment moved ---------------------------------------------------------------------------------------
 
