@@ -17,7 +17,7 @@ FILES = {
     "columns.csv": b"a,b\n1,2\n",
     "identical.jsonl": b"\n".join(b'{"prompt": "q%d", "chosen": "same", "rejected": "same"}' % i for i in range(20)),
     "one.jsonl": json.dumps(PAIRS[0]).encode(),
-    "torn.jsonl": GOOD.encode()[:-20],
+    "torn.jsonl": b"\n".join(line[:-20] for line in GOOD.encode().splitlines()),
 }
 
 

@@ -12,16 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
+
 from workbench.errors import UserError
+from workbench.pairs import store
 from workbench.pairs.messages import Message, prompt_key, prompt_of, prompt_text
+from workbench.pairs.search import positions_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
+
+    from workbench.pairs.store import TableFile
 
 MIN_PAIRS = 8
 MIN_PROMPTS = 3
 HELD_OUT = 200  # pairs: an interval of +-5 points on a share, and minutes to answer them all on a laptop
 SIDES = ("instruct", "fit", "held_out")
+HELD = SIDES.index("held_out")
+SEARCHES = 8  # whose results are remembered
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,9 @@ class Report:
     columns: dict[str, str] = field(default_factory=dict)  # role ("prompt", "chosen", ...) -> column it was read from
     title: str = ""
     about: str = ""
+    hints: dict[str, Any] = field(
+        default_factory=dict
+    )  # see workbench.pairs.hints: languages, near-duplicates, lengths
 
     @property
     def counts(self) -> dict[str, int]:
@@ -103,7 +115,13 @@ class PreferencePairs:
         self.report = report
         self.name = name
         self.source = source
-        self._sides: dict[tuple[int, float | int | None], list[str]] = {}
+        self._file: TableFile | None = None  # the file the data set is mapped from
+        self._positions: np.ndarray | None = None  # the file's rows that are these pairs, ascending; None: all
+        self._numbers: np.ndarray | None = None
+        self._keys: np.ndarray | None = None
+        self._holds: TableFile | None = None  # a file that must stay while these pairs are read from it
+        self._sides: dict[tuple[int, float | int | None], np.ndarray] = {}
+        self._found: dict[str, np.ndarray] = {}
 
     @classmethod
     def from_pairs(
@@ -115,27 +133,29 @@ class PreferencePairs:
         extra: Sequence[str] | None = None,
     ) -> PreferencePairs:
         """Pairs made in memory; nothing is checked (:func:`workbench.pairs.load_pairs` checks)."""
-        from datasets import Dataset, Features, List, Value
+        import pyarrow as pa
 
-        text = Value("string")
-        columns = {
-            "id": [pair.id for pair in pairs],
-            "prompt": [pair.prompt for pair in pairs],
-            "chosen": [pair.chosen for pair in pairs],
-            "rejected": [pair.rejected for pair in pairs],
-            "extra": list(extra) if extra is not None else ["{}"] * len(pairs),
-        }
-        features = Features(
-            {
-                "id": Value("int64"),
-                "prompt": List({"role": text, "content": text}),
-                "chosen": text,
-                "rejected": text,
-                "extra": text,
-            }
+        batch = store.record_batch(
+            [pair.id for pair in pairs],
+            [pair.prompt for pair in pairs],
+            [pair.chosen for pair in pairs],
+            [pair.rejected for pair in pairs],
+            list(extra) if extra is not None else ["{}"] * len(pairs),
         )
         report = report or Report("made in memory", len(pairs), len(pairs))
-        return cls(Dataset.from_dict(columns, features=features), report, name, source)
+        return cls(store.in_memory(pa.Table.from_batches([batch])), report, name, source)
+
+    def remember(
+        self,
+        file: TableFile | None = None,
+        positions: np.ndarray | None = None,
+        ids: np.ndarray | None = None,
+        keys: np.ndarray | None = None,
+    ) -> PreferencePairs:
+        """What is known already: the file behind the data set and which of its rows these are (ascending), all row
+        numbers [N], hashes of all prompts' keys, uint64 [N, 2]. Gives back these pairs."""
+        self._file, self._positions, self._numbers, self._keys = file, positions, ids, keys
+        return self
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -146,16 +166,43 @@ class PreferencePairs:
         return _pair(self.dataset[index])
 
     def __iter__(self) -> Iterator[Pair]:
-        return iter(self._pairs)
+        for batch in self.batches("id", "prompt", "chosen", "rejected"):
+            for row in batch.to_pylist():
+                yield _pair(row)
 
-    @cached_property
-    def _pairs(self) -> list[Pair]:
-        return [_pair(row) for row in self.dataset.to_list()]
+    def batches(self, *columns: str) -> Iterator[pa.RecordBatch | pa.Table]:
+        """These columns of all pairs in their order as Arrow tables of some thousand rows, so that a large set passes
+        through little memory."""
+        if self._file is None:
+            yield from store.batches(self.dataset, columns)
+        else:
+            for batch in self._file.batches(self._positions):
+                yield batch.select(list(columns))
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The row numbers of all pairs, in order, int64 [N]."""
+        if self._numbers is None:
+            parts = [np.asarray(batch.column("id")) for batch in self.batches("id")]
+            self._numbers = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        return self._numbers
 
     @cached_property
     def ids(self) -> list[int]:
         """The row numbers of all pairs, in order."""
-        return list(self.dataset["id"])
+        return self.numbers.tolist()
+
+    def positions(self, ids: Iterable[int]) -> np.ndarray:
+        """Where the pairs with these row numbers stand, in the order of ``ids``; numbers that are not there are left
+        out."""
+        numbers = self.numbers
+        wanted = np.fromiter(ids, dtype=np.int64)
+        if not len(numbers) or not len(wanted):
+            return np.zeros(0, dtype=np.int64)
+        order = np.argsort(numbers, kind="stable")
+        at = np.minimum(np.searchsorted(numbers, wanted, sorter=order), len(numbers) - 1)
+        found = order[at]
+        return found[numbers[found] == wanted]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -166,21 +213,68 @@ class PreferencePairs:
             digest.update(json.dumps([prompt, pair.chosen, pair.rejected]).encode() + b"\n")
         return digest.hexdigest()
 
+    @property
+    def prompt_hashes(self) -> np.ndarray:
+        """A hash per pair, uint64 [N, 2], equal for pairs whose prompts differ in case and spacing at most."""
+        if self._keys is None:
+            from workbench.pairs.keep import key_hash
+
+            hashes = b"".join(
+                key_hash(prompt) for batch in self.batches("prompt") for prompt in batch.column("prompt").to_pylist()
+            )
+            self._keys = np.frombuffer(hashes, dtype="<u8").reshape(-1, 2)
+        return self._keys
+
     @cached_property
     def prompt_keys(self) -> list[str]:
-        """One key per pair, equal for pairs whose prompts differ in case and spacing at most."""
-        return [prompt_key(pair.prompt) for pair in self]
+        """One key per pair (a hash), equal for pairs whose prompts differ in case and spacing at most."""
+        hashes = np.ascontiguousarray(self.prompt_hashes).tobytes()
+        return [hashes[start : start + 16].hex() for start in range(0, len(hashes), 16)]
+
+    @cached_property
+    def extra_columns(self) -> list[str]:
+        """The names of the source's other columns, as the first two thousand pairs have them."""
+        names: dict[str, None] = {}
+        left = 2000
+        for batch in self.batches("extra"):
+            texts = batch.column("extra").slice(0, left).to_pylist()
+            names.update(dict.fromkeys(name for text in texts for name in json.loads(text)))
+            left -= len(texts)
+            if left <= 0:
+                break
+        return list(names)
+
+    def extra_of(self, ids: Iterable[int], name: str) -> list[Any]:
+        """What the source's column ``name`` holds for the pairs with these row numbers (None where it has nothing).
+        Raises UserError for a row number that is not there."""
+        ids = list(ids)
+        positions = self.positions(ids)
+        if len(positions) != len(ids):
+            raise UserError("One of these pairs is no longer there: load the page again.")
+        if not ids:
+            return []
+        texts = self.dataset.select_columns(["extra"]).select(positions.tolist())["extra"]
+        return [json.loads(text).get(name) for text in texts]
 
     # -- selecting ---------------------------------------------------------------------------------------------------
 
     def select(self, indices: Iterable[int]) -> PreferencePairs:
         """The pairs at these positions, in this order."""
-        return PreferencePairs(self.dataset.select(list(indices)), self.report, self.name, self.source)
+        chosen = np.fromiter(indices, dtype=np.int64)
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        made = PreferencePairs(self.dataset.select(chosen.tolist()), self.report, self.name, self.source)
+        if self._file is not None and store.ascending(chosen):
+            made._file = self._file
+            made._positions = chosen if self._positions is None else self._positions[chosen]
+        made._holds = self._file or self._holds
+        made._numbers = None if self._numbers is None else self._numbers[chosen]
+        made._keys = None if self._keys is None else self._keys[chosen]
+        return made
 
     def without(self, ids: Iterable[int]) -> PreferencePairs:
         """All pairs but those with these row numbers (numbers that are not there change nothing)."""
-        gone = set(ids)
-        return self.select(index for index, number in enumerate(self.ids) if number not in gone)
+        left = ~np.isin(self.numbers, np.fromiter(ids, dtype=np.int64))
+        return self.select(np.flatnonzero(left))
 
     def with_pair(self, pair: Pair) -> PreferencePairs:
         """The pairs with this one in place of the one with its id, or at the end if no pair has it (id 0 gets the next
@@ -190,14 +284,36 @@ class PreferencePairs:
         """
         from workbench.pairs.checks import check_pair
 
-        pair = check_pair(pair, (other for other in self if other.id != pair.id))
-        pairs, extra = list(self), list(self.dataset["extra"])
-        if pair.id in self.ids:
-            pairs[self.ids.index(pair.id)] = pair
+        pair = check_pair(pair)
+        check_pair(pair, (self[index] for index in self._same_answers(pair) if self.numbers[index] != pair.id))
+        there = self.positions([pair.id])
+        if len(there):
+            index, extra = int(there[0]), self.dataset[int(there[0])]["extra"]
         else:
-            pairs.append(pair if pair.id > 0 else replace(pair, id=max(self.ids, default=0) + 1))
-            extra.append("{}")
-        return self.from_pairs(pairs, self.report, self.name, self.source, extra)
+            index, extra = len(self), "{}"
+            pair = pair if pair.id > 0 else replace(pair, id=int(self.numbers.max(initial=0)) + 1)
+        new = self.from_pairs([pair], extra=[extra])
+        end = min(index + 1, len(self))
+        made = PreferencePairs(
+            store.spliced(self.dataset, index, end, new.dataset), self.report, self.name, self.source
+        )
+        made._holds = self._file or self._holds
+        made._numbers = np.concatenate([self.numbers[:index], [pair.id], self.numbers[end:]])
+        made._keys = np.concatenate([self.prompt_hashes[:index], new.prompt_hashes, self.prompt_hashes[end:]])
+        return made
+
+    def _same_answers(self, pair: Pair) -> list[int]:
+        """Positions of pairs with these two answers, either way round."""
+        import pyarrow.compute as pc
+
+        found, first = [], 0
+        for batch in self.batches("chosen", "rejected"):
+            sides = batch.column("chosen"), batch.column("rejected")
+            for one, other in (sides, sides[::-1]):
+                both = pc.and_(pc.equal(one, pair.chosen), pc.equal(other, pair.rejected))
+                found += (np.flatnonzero(both.to_numpy(zero_copy_only=False)) + first).tolist()
+            first += len(batch)
+        return found
 
     # -- splitting ---------------------------------------------------------------------------------------------------
 
@@ -210,11 +326,15 @@ class PreferencePairs:
 
         Raises UserError below 8 pairs or 3 different prompts, or if ``held_out`` leaves nothing on one side.
         """
-        sides = self.sides(seed, held_out)
-        return Split(*(self.select(i for i, name in enumerate(sides) if name == side) for side in SIDES))
+        codes = self.side_codes(seed, held_out)
+        return Split(*(self.select(np.flatnonzero(codes == code)) for code in range(len(SIDES))))
 
     def sides(self, seed: int = 0, held_out: float | int | None = None) -> list[str]:
         """For every pair the name of the set that :meth:`split` puts it in: "instruct", "fit" or "held_out"."""
+        return [SIDES[code] for code in self.side_codes(seed, held_out).tolist()]
+
+    def side_codes(self, seed: int = 0, held_out: float | int | None = None) -> np.ndarray:
+        """The same as places in SIDES, int8 [N]."""
         if (seed, held_out) not in self._sides:
             self._sides[seed, held_out] = self._deal(seed, self._held_out_count(held_out))
         return self._sides[seed, held_out]
@@ -225,7 +345,7 @@ class PreferencePairs:
                 f"Training and testing apart needs at least {MIN_PAIRS} pairs, but there "
                 f"{'is' if len(self) == 1 else 'are'} {len(self)}: add pairs."
             )
-        prompts = len(set(self.prompt_keys))
+        prompts = len(np.unique(self.prompt_hashes, axis=0))
         if prompts < MIN_PROMPTS:
             raise UserError(
                 f"Training and testing apart needs at least {MIN_PROMPTS} different prompts, but the {len(self)} pairs "
@@ -241,63 +361,88 @@ class PreferencePairs:
             )
         return round(count)
 
-    def _deal(self, seed: int, target: int) -> list[str]:
-        groups: dict[str, list[int]] = {}
-        for index, key in enumerate(self.prompt_keys):
-            groups.setdefault(key, []).append(index)
-        order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest())
-        sides = [""] * len(self)
+    def _deal(self, seed: int, target: int) -> np.ndarray:
+        _, first, which = np.unique(self.prompt_hashes, axis=0, return_index=True, return_inverse=True)
+        which = which.reshape(-1)
+        sizes = np.bincount(which).tolist()
+        order = self._order(seed, first)
+        side_of = np.full(len(sizes), -1, dtype=np.int8)
         held, rest = 0, []
-        for position, key in enumerate(order):
+        for position, group in enumerate(order):
             left_for_training = len(rest) + len(order) - position - 1
-            if held + len(groups[key]) <= target and left_for_training >= 2:
-                held += len(groups[key])
-                for index in groups[key]:
-                    sides[index] = "held_out"
+            if held + sizes[group] <= target and left_for_training >= 2:
+                held += sizes[group]
+                side_of[group] = HELD
             else:
-                rest.append(key)
+                rest.append(group)
         if not held:  # every prompt has more pairs than may be held out: take the smallest
-            smallest = min(rest, key=lambda key: len(groups[key]))
+            smallest = min(rest, key=lambda group: sizes[group])
             rest.remove(smallest)
-            for index in groups[smallest]:
-                sides[index] = "held_out"
-        sizes = {"instruct": 0, "fit": 0}
-        for key in rest:
-            side = "instruct" if sizes["instruct"] <= sizes["fit"] else "fit"
-            sizes[side] += len(groups[key])
-            for index in groups[key]:
-                sides[index] = side
-        return sides
+            side_of[smallest] = HELD
+        dealt = [0, 0]
+        for group in rest:
+            side = int(dealt[0] > dealt[1])
+            dealt[side] += sizes[group]
+            side_of[group] = side
+        return side_of[which]
+
+    def _order(self, seed: int, first: np.ndarray) -> list[int]:
+        """The groups of equal prompts (``first`` is where each stands first) in the order in which they are dealt."""
+        group_at = dict(zip(first.tolist(), range(len(first)), strict=True))
+        digests: list[tuple[bytes, int]] = []
+        prompts = (prompt for batch in self.batches("prompt") for prompt in batch.column("prompt").to_pylist())
+        for index, prompt in enumerate(prompts):
+            if (group := group_at.get(index)) is not None:
+                digests.append((hashlib.sha256(f"{seed}\n{prompt_key(prompt)}".encode()).digest(), group))
+        return [group for _, group in sorted(digests)]
 
     # -- showing -----------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _haystack(self) -> list[str]:
-        return ["\n".join((prompt_text(p.prompt), p.chosen, p.rejected)).casefold() for p in self]
-
     def search(self, text: str) -> list[int]:
         """Positions of the pairs that contain ``text`` in prompt or answers, whatever the letter case; all for ""."""
-        wanted = text.strip().casefold()
-        return [index for index, hay in enumerate(self._haystack) if wanted in hay]
+        return self._search(text).tolist()
 
-    def page(self, start: int = 0, count: int = 25, query: str = "", split: str = "", seed: int = 0) -> Rows:
-        """``count`` table rows from position ``start`` of the pairs that contain ``query`` and stand in the set
-        ``split`` ("instruct", "fit", "held_out", "train" for the first two, "" for all)."""
+    def _search(self, text: str) -> np.ndarray:
+        wanted = text.strip()
+        if not wanted:
+            return np.arange(len(self))
+        if wanted not in self._found:
+            if len(self._found) >= SEARCHES:
+                self._found.pop(next(iter(self._found)))
+            self._found[wanted] = positions_of(wanted, self.batches("prompt", "chosen", "rejected"))
+        return self._found[wanted]
+
+    def page(
+        self,
+        start: int = 0,
+        count: int = 25,
+        query: str = "",
+        split: str = "",
+        seed: int = 0,
+        ids: Iterable[int] | None = None,
+    ) -> Rows:
+        """``count`` table rows from position ``start`` of the pairs that contain ``query``, stand in the set ``split``
+        ("instruct", "fit", "held_out", "train" for the first two, "" for all) and have one of the row numbers ``ids``
+        (None: any)."""
         if split not in ("", "train", *SIDES):
             raise UserError(f"There is no set of pairs called {split!r}: choose {', '.join(SIDES)} or train.")
         try:
-            sides = self.sides(seed)
+            codes = self.side_codes(seed)
         except UserError:  # too few to split: the table shows them without a set
-            sides = [""] * len(self)
-        wanted = {"": {"", *SIDES}, "train": {"instruct", "fit"}}.get(split, {split})
-        found = [index for index in self.search(query) if sides[index] in wanted]
+            codes = np.full(len(self), -1, dtype=np.int8)
+        found = self._search(query)
+        if split:
+            wanted = (0, 1) if split == "train" else (SIDES.index(split),)
+            found = found[np.isin(codes[found], wanted)]
+        if ids is not None:
+            found = found[np.isin(found, self.positions(ids))]
         start = max(0, start)
+        shown = found[start : start + max(0, count)].tolist()
         rows = []
-        for index in found[start : start + max(0, count)]:
-            pair = self[index]
-            text = prompt_text(pair.prompt)
-            answers = {"chosen": pair.chosen, "rejected": pair.rejected}
-            rows.append({"index": index, "id": pair.id, "prompt": text, **answers, "split": sides[index]})
+        for index, row in zip(shown, self.dataset.select(shown).to_list() if shown else [], strict=True):
+            side = SIDES[codes[index]] if codes[index] >= 0 else ""
+            texts = {"prompt": prompt_text(row["prompt"]), "chosen": row["chosen"], "rejected": row["rejected"]}
+            rows.append({"index": index, "id": row["id"], **texts, "split": side})
         return Rows(rows, start, len(found))
 
     # -- writing -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from workbench.errors import UserError
@@ -60,9 +61,10 @@ def clean_completion(text: str) -> str:
 
 
 def message_of(value: Any) -> Message:
-    """One message in any common spelling: role/content, from/value (ShareGPT), content as parts of type text.
+    """One message in any common spelling: role/content, from/value (ShareGPT), content as parts of type text. Calls of
+    tools become text, each on a line as {"name", "arguments"}, as ShareGPT's function_call turns have them.
 
-    Raises Unfit if it is none, has an unknown role, or holds something else than text (pictures, tool calls).
+    Raises Unfit if it is none, has an unknown role, or holds something else than text (pictures).
     """
     if not isinstance(value, dict):
         raise Unfit("not text")
@@ -74,7 +76,24 @@ def message_of(value: Any) -> Message:
         if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
             raise Unfit("not text")
         content = "\n".join(part["text"] for part in content)
+    if calls := value.get("tool_calls") or value.get("function_call"):
+        content = "\n".join([*([content] if content else []), *_calls(calls)])
     return {"role": role, "content": text_of(content)}
+
+
+def _calls(calls: Any) -> list[str]:
+    """Calls of tools as JSON. Raises Unfit if they are none."""
+    lines = []
+    for call in calls if isinstance(calls, list) else [calls]:
+        call = call.get("function") or call if isinstance(call, dict) else None
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            raise Unfit("not text")
+        arguments = call.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
+        lines.append(json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False, default=str))
+    return lines
 
 
 def messages_of(value: Any) -> list[Message]:

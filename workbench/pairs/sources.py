@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.pairs.checks import describe_dropped, find_warnings, keep_pairs
-from workbench.pairs.core import PreferencePairs, Report
+from workbench.pairs.checks import REASONS, sound
+from workbench.pairs.core import Pair, PreferencePairs
 from workbench.pairs.formats import FORMATS, recognise
 from workbench.pairs.forms import Format, Roles
-from workbench.pairs.messages import prompt_key
-from workbench.pairs.readers import KINDS, TYPES, Table, read_file, read_text
+from workbench.pairs.keep import Keeper, keep_pairs
+from workbench.pairs.messages import Unfit, prompt_text
+from workbench.pairs.readers import KINDS, TYPES, open_batches, open_file, open_text
+from workbench.pairs.rows import Broken, Table
 from workbench.progress import QUIET, Progress
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "pairs"
@@ -35,14 +38,22 @@ class DemoValue:
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows of a source as they stand there, for mapping columns by hand. ``format`` is "" if none fits."""
+    """The first rows of a source as they stand there, for mapping columns by hand.
+
+    ``format`` is "" if none fits. ``total`` counts all rows, None where they would have to be read to be counted.
+    ``pairs`` are the first that come out of the rows looked at ({"prompt", "chosen", "rejected"} as texts), and
+    ``dropped`` says how many of those rows are none, by reason; both are empty where no format fits.
+    """
 
     name: str
     columns: list[str]
     rows: list[dict[str, Any]]
-    total: int
+    total: int | None
     format: str
     roles: dict[str, str]
+    pairs: list[dict[str, str]] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+    looked_at: int = 0
 
 
 def demo_values() -> list[DemoValue]:
@@ -71,6 +82,7 @@ def load_pairs(
     limit: int | None = None,
     local: bool = True,
     progress: Progress = QUIET,
+    cache: str | Path | None = None,
 ) -> PreferencePairs:
     """The pairs of a source, checked, with a report of what was dropped and why.
 
@@ -79,39 +91,68 @@ def load_pairs(
     "bad"}; ``format`` names one of FORMATS instead of recognising it; ``limit`` reads the first rows only; with
     ``local=False`` only bundled pairs and Hub ids are read, never a file of this machine.
 
+    Rows stream by: many pairs are written to a file in the folder ``cache`` (None: a temporary one) and mapped into
+    memory from there; the file goes when nobody holds the pairs any more, or selections of them.
+
     Raises UserError, one sentence, for anything that cannot be read or holds no usable pair.
     """
     if limit is not None and limit < 1:
         raise UserError(f"A limit of {limit} rows leaves no pairs: choose 1 or more.")
     source = str(source).strip()
     table, name, form = _find(source, limit, local, progress)
-    return _pairs_of(table, name, source, columns, format or form, limit, progress)
+    with table:
+        return _pairs_of(table, name, source, columns, format or form, limit, progress, cache=cache)
 
 
 def pairs_from_text(
     text: str, *, columns: dict[str, str] | None = None, format: str | None = None, name: str = "pasted"
 ) -> PreferencePairs:
     """The pairs in pasted text: JSON Lines, JSON, CSV or TSV with a header. Raises UserError."""
-    table = read_text(text.removeprefix("\ufeff"), "The pasted text")
+    table = open_text(text, "The pasted text")
     return _pairs_of(table, name, "pasted text", columns, format, None, QUIET, called="The pasted text")
 
 
-def preview(source: str | Path, *, text: str | None = None, count: int = 5, local: bool = True) -> Preview:
-    """The first ``count`` rows of a source (or of pasted ``text``) as they are, and how they would be read.
+def preview(
+    source: str | Path,
+    *,
+    text: str | None = None,
+    count: int = 5,
+    local: bool = True,
+    columns: dict[str, str] | None = None,
+) -> Preview:
+    """The first ``count`` rows of a source (or of pasted ``text``) as they are, and how they would be read, with
+    ``columns`` as in :func:`load_pairs`.
 
-    Raises UserError if nothing can be read; a source in no known format is no error here.
+    Raises UserError if nothing can be read, or if the mapping by hand cannot be used; a source in no known format is
+    no error here.
     """
     source = str(source).strip()
     if text is not None:
-        table, name = read_text(text.removeprefix("\ufeff"), "The pasted text"), "pasted"
+        table, name = open_text(text, "The pasted text"), "pasted"
     else:
         table, name, _ = _find(source, None, local, QUIET)
-    rows = [row for _, row in table.rows]
-    try:
-        form, roles = recognise(table.columns, rows, name)
-    except UserError:
-        return Preview(name, table.columns, rows[:count], len(rows), "", {})
-    return Preview(name, table.columns, rows[:count], len(rows), form.name, roles)
+    with table:
+        rows, head = table.first_rows, table.head
+        shown = Preview(name, table.columns, rows[:count], table.total, "", {}, looked_at=len(head))
+        try:
+            form, roles = _form_of(table, columns, None, name)
+        except UserError:
+            if columns or not rows:
+                raise
+            return shown
+    pairs, dropped = [], Counter()
+    for number, row in head:
+        try:
+            if isinstance(row, Broken):
+                raise Unfit("broken line")
+            pair = sound(Pair(number, *form.read(row, roles)))
+        except Unfit as unfit:
+            dropped[unfit.reason] += 1
+            continue
+        if len(pairs) < count:
+            pairs.append({"prompt": prompt_text(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected})
+    ordered = {reason: dropped[reason] for reason in REASONS if reason in dropped}
+    return replace(shown, format=form.name, roles=roles, pairs=pairs, dropped=ordered)
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -124,20 +165,20 @@ def _find(source: str, limit: int | None, local: bool, progress: Progress) -> tu
     progress("load", message=f"reading {source}")
     if match := _DEMO.fullmatch(source):
         path, name = _demo_file(match["value"], match["split"])
-        return read_file(path, f"The bundled set {source}"), name, "trl-explicit"
+        return open_file(path, f"The bundled set {source}"), name, "trl-explicit"
     if local:
         path = Path(source).expanduser()
         if _exists(path):
             if path.is_dir():
                 raise UserError(f"{source} is a folder: name one file in it, {TYPES}.")
-            return read_file(path, path.name), re.sub(r"(\.[A-Za-z]+)+$", "", path.name) or path.name, None
+            return open_file(path, path.name), re.sub(r"(\.[A-Za-z]+)+$", "", path.name) or path.name, None
         if not is_hub_id(source):
             raise UserError(
                 f"There is no file {source}: check the name, or give a data set id of the Hub such as org/name."
             )
     elif not is_hub_id(source):
         raise UserError(f"{source[:80]} is no data set id: give one such as org/name or org/name:train.")
-    return read_hub(source, limit), _HUB.fullmatch(source)["id"].split("/")[1], None
+    return open_hub(source, limit), _HUB.fullmatch(source)["id"].split("/")[1], None
 
 
 def _exists(path: Path) -> bool:
@@ -162,7 +203,7 @@ def _demo_file(value: str | None, split: str | None) -> tuple[Path, str]:
 # -- the Hub ----------------------------------------------------------------------------------------------------------
 
 
-def read_hub(source: str, limit: int | None = None) -> Table:
+def open_hub(source: str, limit: int | None = None) -> Table:
     """The rows of a data set on the Hub (split "train" unless it is named). Code of a data set is never run.
 
     Raises UserError if the Hub cannot be reached, the data set is not there, or it has no such configuration or split.
@@ -175,9 +216,16 @@ def read_hub(source: str, limit: int | None = None) -> Table:
     part = f"{split}[:{limit}]" if limit else split
     try:
         dataset = load_dataset(name, config, split=part, download_config=DownloadConfig(max_retries=1))
-        return Table(dataset.column_names, list(enumerate(dataset.to_list(), 1)))
     except Exception as error:  # the library raises whatever its file systems, parsers and the network raise
         raise UserError(_hub_message(name, error)) from error
+    if not len(dataset):
+        raise UserError(f"{source} holds no rows: choose another split.")
+
+    def batches() -> Iterator[list[dict[str, Any]]]:
+        for batch in dataset.with_format("arrow").iter(500):
+            yield batch.to_pylist()
+
+    return open_batches(batches(), list(dataset.column_names), len(dataset))
 
 
 def _ask_hub(name: str) -> None:
@@ -231,34 +279,26 @@ def _pairs_of(
     limit: int | None,
     progress: Progress,
     called: str = "",
+    cache: str | Path | None = None,
 ) -> PreferencePairs:
     called = called or (Path(source).name if source else name)
-    rows = table.rows[:limit]
-    form, roles = _form_of(table.columns, rows, columns, wanted, called)
-    pairs, dropped = keep_pairs(rows, lambda row: form.read(row, roles), progress)
-    if not pairs:
-        count = "The only row" if len(rows) == 1 else f"None of the {len(rows)} rows"
-        raise UserError(
-            f"{count} of {called} can be used, read as {form.title} ({describe_dropped(dropped)}): mend the file, or "
-            "say which column is which."
-        )
-    warnings = find_warnings(pairs, len(rows), [prompt_key(pair.prompt) for pair in pairs])
+    form, roles = _form_of(table, columns, wanted, called)
+    keeper = Keeper(lambda row: form.read(row, roles), set(roles.values()), cache)
+    keep_pairs(table, keeper, limit, progress)
+    pairs = keeper.finish(form, roles, called, name, source)
     if form.name == "trl-implicit-text":
-        warnings.insert(0, "There is no prompt column: what both texts begin with was taken as the prompt.")
-    report = Report(form.name, len(rows), len(pairs), dropped, warnings, roles, form.title, form.about)
-    extra = _extra(dict(rows), [pair.id for pair in pairs], set(roles.values()))
-    return PreferencePairs.from_pairs(pairs, report, name, source, extra)
+        pairs.report.warnings.insert(
+            0, "There is no prompt column: what both texts begin with was taken as the prompt."
+        )
+    progress("pairs", 1, 1, message=f"{len(pairs):,} of {pairs.report.read:,} rows kept")
+    return pairs
 
 
-def _form_of(
-    columns: Sequence[str],
-    rows: Sequence[tuple[int, dict[str, Any]]],
-    mapping: dict[str, str] | None,
-    wanted: str | None,
-    called: str,
-) -> tuple[Format, Roles]:
+def _form_of(table: Table, mapping: dict[str, str] | None, wanted: str | None, called: str) -> tuple[Format, Roles]:
     """The format and its roles; with a mapping by hand, only the mapped columns are looked at, under their roles."""
-    plain = [row for _, row in rows]
+    plain, columns = table.first_rows, table.columns
+    if len(table.head) > 2 * len(plain):  # most lines are broken
+        raise UserError(next(row.why for _, row in table.head if isinstance(row, Broken)))
     if not mapping:
         return recognise(columns, plain, called, wanted)
     mapping = {role: column for role, column in mapping.items() if column}
@@ -270,11 +310,6 @@ def _form_of(
     mapped = [{role: row.get(column) for role, column in mapping.items()} for row in plain[:50]]
     form, roles = recognise(list(mapping), mapped, called, wanted)
     return form, {role: mapping[column] for role, column in roles.items()}
-
-
-def _extra(rows: dict[int, dict[str, Any]], ids: Sequence[int], used: set[str]) -> list[str]:
-    """The other columns of each pair's row as JSON (what JSON has no form for, such as dates, as text)."""
-    return [json.dumps({k: v for k, v in rows[number].items() if k not in used}, default=str) for number in ids]
 
 
 __all__ = ["FORMATS", "DemoValue", "Preview", "demo_values", "is_hub_id", "load_pairs", "pairs_from_text", "preview"]
