@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 from workbench.progress import Event, finite
 
+MANY = 100_000  # steps (bytes, for instance): more are shown as a share
+
 
 @contextlib.contextmanager
 def quiet_stdout() -> Iterator[TextIO]:
@@ -110,7 +112,8 @@ class ProgressLine:
 
     def line(self, event: Event) -> str:
         """The event in words: ``align 120/250 · loss 0.41 · 0:45 left``."""
-        parts = [f"{event.stage} {event.step}/{event.total}" if event.total else event.stage]
+        far = f"{event.step / event.total:.0%}" if event.total >= MANY else f"{event.step}/{event.total}"
+        parts = [f"{event.stage} {far}" if event.total else event.stage]
         parts += [f"{key.replace('_', ' ')} {plain(value)}" for key, value in self.known.items()]
         if (left := event.metrics.get("seconds_left")) is not None:
             parts.append(f"{duration(left)} left")

@@ -140,7 +140,7 @@ def prompt_runs(exact: np.ndarray, prompts: np.ndarray) -> Iterable[np.ndarray]:
 
 def length_hints(chosen: np.ndarray, rejected: np.ndarray) -> dict[str, float]:
     """Of lengths in characters, [N] each: the share of pairs whose chosen is longer, and the AUC of length alone."""
-    auc = length_auc(chosen, rejected)
+    auc = length_auc(chosen, rejected, resamples=200)
     return {
         "chosen_longer": float((chosen > rejected).mean()),
         "chosen_shorter": float((chosen < rejected).mean()),

@@ -170,9 +170,10 @@ def keep_pairs(table: Table, keeper: Keeper, limit: int | None = None, progress:
 
 
 def _tell(table: Table, done: int, progress: Progress, ended: bool = False) -> None:
-    at, size = table.position()
-    if not size:
-        at, size = done, table.total or 0
+    if table.total is not None:
+        at, size = done, table.total
+    else:
+        at, size = table.position()
     if ended:
         at = size = max(size, 1)
     elif at >= size:

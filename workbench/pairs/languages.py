@@ -101,7 +101,8 @@ _LANGUAGES = list(_SMALL_WORDS)
 _OF_WORD: dict[str, list[int]] = {}
 for _index, _words in enumerate(_SMALL_WORDS.values()):
     for _word in set(_words.split()):
-        _OF_WORD.setdefault(_word, []).append(_index)
+        if len(_word) > 1 or not _word.isascii():  # "a", "i" and "o" are words of many languages, and names
+            _OF_WORD.setdefault(_word, []).append(_index)
 
 
 def _script_of(character: str) -> str:
@@ -132,12 +133,11 @@ def language(text: str, in_script: str | None = None) -> str:
     if in_script not in ("Latin", "Cyrillic"):
         return _BY_SCRIPT.get(in_script, "")
     words = _WORD.findall(text[:LOOKED_AT].lower())
-    hits = [0] * len(_LANGUAGES)
-    for word in words:
-        for index in _OF_WORD.get(word, ()):
-            hits[index] += 1
-    ranked = sorted(range(len(hits)), key=hits.__getitem__, reverse=True)
-    best, second = hits[ranked[0]], hits[ranked[1]]
-    if best < 3 or best < 0.12 * len(words) or best == second:
+    hits = Counter(index for word in words for index in _OF_WORD.get(word, ()))
+    kinds = Counter(index for word in set(words) for index in _OF_WORD.get(word, ()))
+    ranked = sorted(kinds, key=lambda index: (kinds[index], hits[index]), reverse=True)
+    if not ranked or kinds[ranked[0]] < 2 or hits[ranked[0]] < 0.12 * len(words):
+        return ""
+    if len(ranked) > 1 and kinds[ranked[0]] < 1.5 * kinds[ranked[1]]:
         return ""
     return _LANGUAGES[ranked[0]]
