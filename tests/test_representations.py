@@ -103,55 +103,82 @@ def test_the_probe_equals_independent_classifiers(pairs, width, delta):
     assert row.probe_auc == pytest.approx(max(ridge, logistic), abs=0.02)
 
 
-def test_ridge_scores_equal_a_plain_solution():
-    """The eigenbasis, primal and dual, against numpy's solver with the strength that was chosen."""
+def standardised(acts):
+    """Both sides of the first block with the mean and spread of all its states, float64 [2, N, d]."""
+    both = np.stack([acts.chosen[0], acts.rejected[0]]).astype(float)
+    return (both - both.mean((0, 1))) / both.std((0, 1))
+
+
+def unit(z, train):
+    """What a ridge strength of 1 is: the mean eigenvalue of the training states, or of all where there are more
+    dimensions than states."""
+    if z.shape[2] >= 2 * z.shape[1]:
+        return np.square(z).sum() / (2 * z.shape[1])
+    return np.square(z[:, train] - z[:, train].mean((0, 1))).sum() / min(2 * len(train), z.shape[2])
+
+
+def plain_ridge(x, y, new, penalty):
+    """Weights by numpy's solver around the training mean, and what they say of ``new``."""
+    centre = x.mean(0)
+    z = x - centre
+    return (new - centre) @ np.linalg.solve(z.T @ z + penalty * np.eye(z.shape[1]), z.T @ y)
+
+
+@pytest.mark.parametrize("width", [10, 120])  # by covariances, and by inner products
+def test_ridge_scores_equal_a_plain_solution(width):
+    """Every fold's scores, for the true and for swapped labels, against numpy with the strength that was chosen."""
     import torch
 
     from workbench.representations import probe
 
-    for width in (10, 120):
-        acts, _ = planted([1.0], pairs=50, width=width, prompt=1.0)
-        c, r = (torch.from_numpy(side[0]) for side in (acts.chosen, acts.rejected))
-        train, out = torch.arange(40), torch.arange(40, 50)
-        swap = torch.ones(50)
-        swap[::3] = -1
-        held = probe.fit_and_score(c, r, train, out, torch.stack([torch.ones(50), swap], dim=1))
-        both = torch.cat([c[train], r[train]]).double().numpy()
-        z = (both - both.mean(0)) / both.std(0)
-        new = (c[out].double().numpy() - both.mean(0)) / both.std(0)
-        for column, signs in enumerate((np.ones(40), swap[:40].numpy())):
-            penalty = probe.STRENGTHS[held.strength[column]] * np.square(z).sum() / min(z.shape)
-            weights = np.linalg.solve(z.T @ z + penalty * np.eye(width), z.T @ np.concatenate([signs, -signs]))
-            np.testing.assert_allclose(held.chosen[:, column].numpy(), new @ weights, rtol=1e-3, atol=1e-4)
+    acts, _ = planted([1.0], pairs=50, width=width, prompt=1.0)
+    c, r = (torch.from_numpy(side[0]) for side in (acts.chosen, acts.rejected))
+    signs = torch.ones(50, 3)
+    signs[::3, 1] = signs[::2, 2] = -1
+    held = rep.make_folds(np.arange(50))
+    z = standardised(acts)
+    seen = []
+    for fold in probe.held_out_scores(c, r, held, signs):
+        out = fold.pairs.numpy()
+        train = np.setdiff1d(np.arange(50), out)
+        seen.extend(out)
+        for column in range(3):
+            y = signs[train, column].numpy()
+            for side, said in ((0, fold.chosen), (1, fold.rejected)):
+                x, y2 = np.concatenate([z[0, train], z[1, train]]), np.concatenate([y, -y])
+                truth = plain_ridge(x, y2, z[side, out], float(fold.strength[column]) * unit(z, train))
+                np.testing.assert_allclose(said[:, column].numpy(), truth, rtol=1e-3, atol=2e-4)
+    assert sorted(seen) == list(range(50))
 
 
-def test_leaving_a_pair_out_in_closed_form_equals_refitting():
-    """The strength chosen by the formula is the one chosen by really refitting without each pair."""
+@pytest.mark.parametrize("width", [12, 90])
+def test_leaving_a_pair_out_in_closed_form_equals_refitting(width):
+    """The strength chosen by the formula is the one chosen by really refitting without each training pair."""
     import torch
 
     from workbench.representations import probe
 
+    agreed = 0
     for seed in range(3):
-        acts, _ = planted([1.2], pairs=30, width=12, seed=seed, prompt=1.0)
+        acts, _ = planted([1.2], pairs=30, width=width, seed=seed, prompt=1.0)
         c, r = (torch.from_numpy(side[0]) for side in (acts.chosen, acts.rejected))
-        every = torch.arange(30)
-        held = probe.fit_and_score(c, r, every, every[:2], torch.ones(30, 1))
-        both = np.concatenate([acts.chosen[0], acts.rejected[0]]).astype(float)
-        z, y = (both - both.mean(0)) / both.std(0), np.repeat([1.0, -1.0], 30)
-        ratios = []
-        for strength in probe.STRENGTHS:
-            penalty = strength * np.square(z).sum() / min(z.shape)
-            good = []
-            for pair in range(30):
-                stay = np.ones(60, dtype=bool)
-                stay[[pair, pair + 30]] = False
-                centre = z[stay].mean(0)
-                x = z[stay] - centre
-                weights = np.linalg.solve(x.T @ x + penalty * np.eye(12), x.T @ y[stay])
-                good.extend(y[~stay] * ((z[~stay] - centre) @ weights))
-            ratios.append(np.sum(good) / np.sqrt(np.square(good).sum()))
-        chosen = int(held.strength[0])
-        assert ratios[chosen] == pytest.approx(max(ratios), rel=1e-4)
+        z = standardised(acts)
+        strengths = probe.STRENGTHS if width < 60 else probe._DUAL_STRENGTHS
+        for fold in probe.held_out_scores(c, r, rep.make_folds(np.arange(30)), torch.ones(30, 1)):
+            train = np.setdiff1d(np.arange(30), fold.pairs.numpy())
+            ratios = []
+            for strength in strengths:
+                good = []
+                for pair in train:
+                    rest = train[train != pair]
+                    x, y = np.concatenate([z[0, rest], z[1, rest]]), np.repeat([1.0, -1.0], len(rest))
+                    said = plain_ridge(x, y, z[:, pair], strength * unit(z, train))
+                    good.extend([said[0], -said[1]])
+                ratios.append(np.sum(good) / np.sqrt(np.square(good).sum()))
+            chosen = np.argmin(np.abs(np.array(strengths) - float(fold.strength[0])))
+            assert ratios[chosen] == pytest.approx(max(ratios), rel=1e-3)
+            agreed += int(chosen == np.argmax(ratios))
+    assert agreed >= 14  # of 15; two strengths may tie
 
 
 def test_auc_equals_scikit_learn_with_ties():

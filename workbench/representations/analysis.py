@@ -20,7 +20,7 @@ from workbench.representations.files import read_arrays, write_arrays, write_jso
 from workbench.representations.folds import make_folds, prompt_groups
 from workbench.representations.movement import MOVED, MOVEMENT, Movement, measure_movement
 from workbench.representations.projection import Pictures, Projection, densities, frames, pictures
-from workbench.representations.separability import LayerScore, held_out_projections, score
+from workbench.representations.separability import LayerScore, measure
 from workbench.representations.shortcut import shortcut
 from workbench.representations.suggestion import Suggestion, finding, suggest
 from workbench.representations.untrained import measure_untrained
@@ -179,7 +179,8 @@ def analyse(
         started = time.monotonic()
         settings = {"groups": groups, "seed": seed, "permutations": permutations}
         device = "cuda" if loaded.device.type == "cuda" else "cpu"
-        scores = score(acts, device=device, progress=progress, **settings)
+        measured = measure(acts.chosen, acts.rejected, device=device, progress=progress, **settings)
+        scores, held_out = measured.scores, measured.places
         controls = measure_controls(encoded, progress=progress, **settings)
         notes: list[str] = []
         if untrained:
@@ -188,7 +189,6 @@ def analyse(
             control, notes = measure_untrained(loaded, pairs, acts, best, **more, **settings)
             controls += [control] if control else []
     scored = time.monotonic()
-    held_out = held_out_projections(acts, groups=groups, seed=seed)
     axes = frames(acts, seed=seed, progress=progress)
     shown = pictures(acts, held_out, axes=axes)
     moved = None

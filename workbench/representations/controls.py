@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.progress import QUIET, Progress
 from workbench.representations.folds import auc_score_interval
-from workbench.representations.separability import LayerScore, score_features
+from workbench.representations.separability import LayerScore, measure
 from workbench.tokens import Encoded
 
 
@@ -72,9 +72,8 @@ def measure_controls(
     found = []
     for name, features in kinds.items():
         progress("score", len(found), len(kinds), message=f"control: {name}")
-        (row,) = score_features(
-            features[None, :half], features[None, half:], groups, folds=folds, permutations=permutations, seed=seed
-        )
+        settings = {"folds": folds, "permutations": permutations, "seed": seed}
+        (row,) = measure(features[None, :half], features[None, half:], groups, **settings).scores
         found.append(control_of(name, row, half))
     return found
 

@@ -1,128 +1,230 @@
-"""The held-out probe of one block: ridge regression on standardised features, for the true labels and for all
-permutations of them at once.
+"""The held-out probe of one block: ridge regression on standardised features, for every fold and for all permutations
+of the labels at once, in closed form.
 
 Chosen is +1 and rejected -1, as many of each in every fold, so ridge regression has the direction of a linear
-discriminant with a shrunk covariance. Everything costly (one eigen-decomposition per fold) depends on the features
-only; labels enter through one matrix product, and a permutation (chosen and rejected swapped within pairs) is one more
-column of it.
+discriminant with a shrunk covariance. Everything costly depends on the features only; labels enter through matrix
+products, and a permutation (chosen and rejected swapped within pairs) is one more column of them. Each feature's scale
+is that of all states, which needs no label; mean, weights and ridge strength come from the training pairs alone.
+
+Two ways to the same numbers. With few dimensions: an eigen-decomposition of each fold's covariance, which is that of all
+pairs less what the fold adds. With more dimensions than states: one inverse of the states' inner products for all
+folds, since what a ridge fit without some rows says of those rows follows from the inverse's own block of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from workbench.representations.folds import Folds
+
 # Ridge strengths in units of the mean eigenvalue of the training features: from nearly none to the mean difference.
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+STRENGTHS = (1e-3, 0.03, 0.3, 3.0, 30.0)
+_DUAL_STRENGTHS = (0.03, 1.0, 30.0)  # with more dimensions than states finer steps change nothing but the time
 _DOUBLE_UP_TO = 1024  # larger decompositions run in single precision
 
 
 @dataclass
 class HeldOut:
-    """Scores of one held-out fold: ``chosen`` and ``rejected`` [n, S], one column per labelling (the first is the true
-    one), each side under its unswapped name; ``strength`` [S], the index of the ridge strength that was used."""
+    """Scores of one held-out fold: ``pairs`` [n] which they are; ``chosen`` and ``rejected`` [n, S], one column per
+    labelling (the first is the true one), each side under its unswapped name; ``strength`` [S], the ridge strength that
+    was used, in units of the mean eigenvalue."""
 
+    pairs: Tensor
     chosen: Tensor
     rejected: Tensor
     strength: Tensor
 
 
-def fit_and_score(chosen: Tensor, rejected: Tensor, train: Tensor, out: Tensor, signs: Tensor) -> HeldOut:
-    """Train on the pairs ``train``, score the pairs ``out``.
+def held_out_scores(chosen: Tensor, rejected: Tensor, held: Folds, signs: Tensor) -> Iterator[HeldOut]:
+    """Train on each fold's training pairs and score those it holds out.
 
-    chosen, rejected: [N, d]; train, out: indices; signs: [N, S] of +1 (as it is) and -1 (swapped). Only training pairs
-    decide the standardisation and, for each labelling on its own, the ridge strength.
+    chosen, rejected: [N, d]; signs: [N, S] of +1 (as it is) and -1 (swapped).
     """
-    (c_train, r_train), (c_out, r_out) = _standardise(chosen, rejected, train, out)
-    labels = signs[train].to(c_train.dtype)
-    # from the differences, so that sides that are equal give weights of exactly zero, not of rounding
-    pull = (c_train - r_train).T @ labels  # [d, S]: X^T y
-    basis, along = _Basis.of(torch.cat([c_train, r_train]), torch.cat([c_out, r_out]), pull)
-    strength = _choose(basis, along, labels)
-    weights = along / (basis.values[:, None] + basis.strengths[strength][None])
-    scores = basis.out @ weights
-    return HeldOut(scores[: len(out)], scores[len(out) :], strength)
+    order = torch.argsort(torch.from_numpy(held.of_pair), stable=True).to(chosen.device)
+    sizes = torch.bincount(torch.from_numpy(held.of_pair), minlength=held.count).tolist()
+    both = _standardised(chosen, rejected, order)
+    fit = _dual if _prefers_dual(both.shape[1], len(both)) else _primal
+    return fit(both, order, sizes, signs[order].to(both.dtype))
 
 
-def _standardise(chosen: Tensor, rejected: Tensor, train: Tensor, out: Tensor):
-    c_train, r_train = chosen[train], rejected[train]
-    both = torch.cat([c_train, r_train])
-    mean, spread = both.mean(0), both.std(0, correction=0)
+def _prefers_dual(width: int, rows: int) -> bool:
+    """Whether inverting the inner products of all states is cheaper than decomposing each fold's covariance."""
+    return width >= rows or (width > _DOUBLE_UP_TO and rows < 2 * width)
+
+
+def _standardised(chosen: Tensor, rejected: Tensor, order: Tensor) -> Tensor:
+    """Both sides in that order, [2N, d], with mean 0 and variance 1 in every feature; constant features are 0."""
+    both = torch.cat([chosen[order], rejected[order]])
+    mean = both.mean(0)
+    both -= mean
+    spread = both.square().mean(0).sqrt()
     # a feature that only varies by rounding is constant: dividing by its spread would blow rounding up into a signal
-    constant = spread <= 1e-6 * both.abs().amax(0)
+    constant = spread <= 1e-6 * mean.abs()
     scale = torch.where(constant, torch.zeros_like(spread), 1 / spread.clamp(min=torch.finfo(spread.dtype).tiny))
-    change = lambda side: (side - mean) * scale  # noqa: E731
-    return (change(c_train), change(r_train)), (change(chosen[out]), change(rejected[out]))
+    return both.mul_(scale)
 
 
-@dataclass
-class _Basis:
-    """Features in the eigenbasis of the training features: ``train`` [2n, r], ``out`` [2m, r], ``values`` [r] the
-    eigenvalues, ``strengths`` the ridge penalties to choose from. Nothing is lost: r is the rank."""
-
-    train: Tensor
-    out: Tensor
-    values: Tensor
-    strengths: Tensor
-
-    @classmethod
-    def of(cls, train: Tensor, out: Tensor, pull: Tensor) -> tuple[_Basis, Tensor]:
-        """The basis, and ``pull`` [d, S] in it, [r, S]."""
-        rows, width = train.shape
-        dual = width > rows
-        gram = train @ train.T if dual else train.T @ train
-        small = len(gram) <= _DOUBLE_UP_TO and gram.device.type != "mps"
-        values, vectors = torch.linalg.eigh(gram.double() if small else gram)
-        keep = values > values[-1].clamp(min=1e-30) * (1e-7 if small else 1e-6)
-        values, vectors = values[keep].to(train.dtype), vectors[:, keep].to(train.dtype)
-        if dual:
-            root = values.sqrt()
-            coords, out_coords = vectors * root, (out @ train.T) @ (vectors / root)
-            along = (vectors / root).T @ (train @ pull)
-        else:
-            coords, out_coords, along = train @ vectors, out @ vectors, vectors.T @ pull
-        mean_value = values.sum() / max(1, min(rows, width))
-        strengths = torch.tensor(STRENGTHS, device=train.device, dtype=train.dtype) * mean_value.clamp(min=1e-12)
-        return cls(coords, out_coords, values, strengths), along
+def _slices(sizes: list[int]) -> Iterator[tuple[slice, Tensor]]:
+    """Each fold's stretch of the ordered pairs, and which pairs stay for training, as 1.0 and 0.0."""
+    first = 0
+    for size in sizes:
+        stays = torch.ones(sum(sizes))
+        stays[first : first + size] = 0
+        yield slice(first, first + size), stays
+        first += size
 
 
-def _choose(basis: _Basis, along: Tensor, labels: Tensor) -> Tensor:
-    """The index of the best ridge strength for each labelling, [S].
+# -- few dimensions ----------------------------------------------------------------------------------------------------
 
-    Judged by leaving out one training pair at a time, both sides together, in closed form: with H the hat matrix of
-    the ridge fit and e the residuals of a pair, the residuals had the pair been absent are (I - H_pair)^-1 e. Best is
-    what separates most: the highest ratio of the mean of label x prediction to its root mean square (which, unlike
+
+def _primal(both: Tensor, order: Tensor, sizes: list[int], labels: Tensor) -> Iterator[HeldOut]:
+    """By the eigenvectors of each fold's covariance; both: [2N, d] ordered by fold, labels: [N, S]."""
+    c, r = both[: len(labels)], both[len(labels) :]
+    kind = torch.float64 if c.shape[1] <= _DOUBLE_UP_TO and c.device.type != "mps" else c.dtype
+    whole = both.T @ both
+    difference = c - r  # so that sides that are equal give weights of exactly zero, not of rounding
+    pull = difference.T @ labels
+    sums = c.sum(0) + r.sum(0)
+    for out, stays in _slices(sizes):
+        stays = stays.to(c)
+        count = 2 * (len(c) - (out.stop - out.start))
+        mean = (sums - c[out].sum(0) - r[out].sum(0)) / count
+        covariance = whole - c[out].T @ c[out] - r[out].T @ r[out] - count * torch.outer(mean, mean)
+        values, vectors = torch.linalg.eigh(covariance.to(kind))
+        keep = values > values[-1].clamp(min=1e-30) * (1e-7 if kind == torch.float64 else 1e-6)
+        values, vectors = values[keep].to(c.dtype), vectors[:, keep].to(c.dtype)
+        along = vectors.T @ (pull - difference[out].T @ labels[out])
+        offset = mean @ vectors
+        coords = c @ vectors - offset, r @ vectors - offset
+        unit = (values.sum() / max(1, min(count, c.shape[1]))).clamp(min=1e-12)
+        yield _best_primal(coords, values, unit, along, labels, out, stays, order)
+
+
+def _best_primal(
+    coords: tuple[Tensor, Tensor],
+    values: Tensor,
+    unit: Tensor,
+    along: Tensor,
+    labels: Tensor,
+    out: slice,
+    stays: Tensor,
+    order: Tensor,
+) -> HeldOut:
+    c, r = coords
+    best = _Best(labels.shape[1], c)
+    one = torch.ones((), dtype=c.dtype, device=c.device)
+    constant = 1 / (2 * stays.sum())  # the intercept's share of the hat matrix
+    shrinks = 1 / (values[:, None] + torch.tensor(STRENGTHS).to(c) * unit)  # [r, strengths]
+    h_cc, h_rr, h_cr = ((a * b) @ shrinks + constant for a, b in ((c, c), (r, r), (c, r)))
+    size = ((1 - h_cc) * (1 - h_rr) - h_cr**2).clamp(min=1e-6)
+    for k, strength in enumerate(STRENGTHS):
+        weights = along * shrinks[:, k, None]
+        said_c, said_r = c @ weights, r @ weights
+        inverse = (part[:, k] / size[:, k] * stays for part in (1 - h_rr, 1 - h_cc, h_cr))
+        # residuals times label: what is missing to +1 on the chosen side, and to -1 on the rejected one
+        fitness = _fitness(
+            torch.addcmul(one, labels, said_c, value=-1), torch.addcmul(one, labels, said_r), *inverse, stays
+        )
+        best.offer(strength, fitness, said_c[out], said_r[out])
+    return HeldOut(order[out], best.chosen, best.rejected, best.strength)
+
+
+# -- many dimensions ---------------------------------------------------------------------------------------------------
+
+
+def _dual(both: Tensor, order: Tensor, sizes: list[int], labels: Tensor) -> Iterator[HeldOut]:
+    """By the inverse G of the states' inner products (bordered by the intercept): without the rows F of a fold, the
+    residuals of F are G_FF^-1 (G y)_F, and the inverse itself becomes G - G_:F G_FF^-1 G_F:."""
+    count = len(labels)
+    kind = torch.float64 if 2 * count <= _DOUBLE_UP_TO and both.device.type != "mps" else both.dtype
+    gram = (both @ both.T).to(kind)
+    unit = (gram.diagonal().sum() / (2 * count)).clamp(min=1e-12)
+    labels = labels.to(kind)
+    best = [_Best(labels.shape[1], gram) for _ in sizes]
+    for strength in _DUAL_STRENGTHS:
+        inverse = _bordered_inverse(gram, strength * unit)
+        pulled = (inverse[:, :count] - inverse[:, count:]) @ labels  # G y, [2N, S]
+        for one, (out, stays) in zip(best, _slices(sizes), strict=True):
+            one.offer(strength, *_without(inverse, pulled, labels, out, stays.to(gram)))
+    for one, (out, _) in zip(best, _slices(sizes), strict=True):
+        scores = (side.to(both.dtype) for side in (one.chosen, one.rejected))
+        yield HeldOut(order[out], *scores, one.strength)
+
+
+def _bordered_inverse(gram: Tensor, strength: Tensor) -> Tensor:
+    """(gram + strength)^-1, and from it what an intercept that is not penalised takes away."""
+    shifted = gram.clone()
+    shifted.diagonal().add_(strength)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+    sums = inverse.sum(1)
+    return inverse.addr_(sums, sums / -sums.sum())
+
+
+def _without(
+    inverse: Tensor, pulled: Tensor, labels: Tensor, out: slice, stays: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The fitness of the fit without the fold, judged on its training pairs, and its scores of both sides of the fold."""
+    count = len(labels)
+    twin = slice(out.start + count, out.stop + count)
+    rows = torch.cat([inverse[out], inverse[twin]])  # of both sides of the fold, [2n, 2N]
+    factor = torch.linalg.cholesky(torch.cat([rows[:, out], rows[:, twin]], dim=1))
+    residuals = torch.cholesky_solve(torch.cat([pulled[out], pulled[twin]]), factor)
+    half = out.stop - out.start
+    scores = labels[out] - residuals[:half], -labels[out] - residuals[half:]
+    left = torch.addmm(pulled, rows.T, residuals, alpha=-1)  # G y without the fold
+    gone = torch.linalg.solve_triangular(factor.mT, rows.mT, upper=True, left=False)  # [2N, 2n]
+    diagonal = inverse.diagonal() - torch.linalg.vecdot(gone, gone)
+    g_cc, g_rr = diagonal[:count], diagonal[count:]
+    g_cr = inverse[:count, count:].diagonal() - torch.linalg.vecdot(gone[:count], gone[count:])
+    size = (g_cc * g_rr - g_cr**2).clamp(min=1e-30)
+    weights = (torch.where(stays > 0, one / size, torch.zeros_like(size)) for one in (g_rr, g_cc, -g_cr))
+    return _fitness(labels * left[:count], -labels * left[count:], *weights, stays), *scores
+
+
+# -- the ridge strength ------------------------------------------------------------------------------------------------
+
+
+class _Best:
+    """The scores at the best ridge strength so far, for each labelling."""
+
+    def __init__(self, labellings: int, like: Tensor) -> None:
+        self.fitness = torch.full((labellings,), -torch.inf, device=like.device, dtype=like.dtype)
+        self.strength = torch.zeros(labellings, device=like.device)
+        self.chosen = self.rejected = torch.zeros(())
+
+    def offer(self, strength: float, fitness: Tensor, chosen: Tensor, rejected: Tensor) -> None:
+        better = fitness > self.fitness
+        first = self.chosen.ndim == 0
+        self.chosen = chosen if first else torch.where(better, chosen, self.chosen)
+        self.rejected = rejected if first else torch.where(better, rejected, self.rejected)
+        self.strength = torch.where(better, torch.full_like(self.strength, strength), self.strength)
+        self.fitness = torch.maximum(self.fitness, fitness)
+
+
+def _fitness(miss_c: Tensor, miss_r: Tensor, p: Tensor, r: Tensor, q: Tensor, stays: Tensor) -> Tensor:
+    """How good a ridge strength is for each labelling, [S].
+
+    Judged by leaving out one training pair at a time, both sides together, in closed form: were the pair absent, its
+    sides would miss their labels by p miss_c - q miss_r and r miss_r - q miss_c (``miss`` [N, S] times label; p, q, r
+    [N], the inverse of the pair's own 2 x 2 block, 0 for pairs that do not count). Best is what separates most: the
+    highest ratio of the mean of label x prediction, 1 less what it misses by, to its root mean square (which, unlike
     the squared error, does not mind the overall scale of the predictions).
     """
-    half = len(labels)
-    c, r = basis.train[:half], basis.train[half:]
-    best = torch.full((along.shape[1],), -torch.inf, device=along.device, dtype=along.dtype)
-    index = torch.zeros(along.shape[1], dtype=torch.long, device=along.device)
-    for k, strength in enumerate(basis.strengths):
-        shrink = 1 / (basis.values + strength)
-        constant = 1 / (2 * half)  # the intercept's share of the hat matrix
-        h_cc, h_rr, h_cr = ((a * b) @ shrink + constant for a, b in ((c, c), (r, r), (c, r)))
-        weights = along * shrink[:, None]
-        e_c = torch.addmm(labels, c, weights, alpha=-1)
-        e_r = torch.addmm(labels, r, weights, beta=-1, alpha=-1)
-        size = ((1 - h_cc) * (1 - h_rr) - h_cr**2).clamp(min=1e-6)
-        left_c = ((1 - h_rr) / size)[:, None] * e_c + (h_cr / size)[:, None] * e_r
-        left_r = ((1 - h_cc) / size)[:, None] * e_r + (h_cr / size)[:, None] * e_c
-        good_c, good_r = 1 - labels * left_c, 1 + labels * left_r  # label x prediction of the left-out pair
-        total = good_c.sum(0) + good_r.sum(0)
-        power = good_c.square().sum(0) + good_r.square().sum(0)
-        ratio = total / power.clamp(min=1e-30).sqrt()
-        index = torch.where(ratio > best, torch.full_like(index, k), index)
-        best = torch.maximum(best, ratio)
-    return index
+    count = 2 * stays.sum()
+    first = (p - q) @ miss_c + (r - q) @ miss_r
+    second = (p**2 + q**2) @ miss_c.square() + (r**2 + q**2) @ miss_r.square() - 2 * (q * (p + r)) @ (miss_c * miss_r)
+    return (count - first) / (count - 2 * first + second).clamp(min=1e-30).sqrt()
 
 
 def auc(chosen: Tensor, rejected: Tensor) -> Tensor:
     """The share of (chosen, rejected) combinations where chosen scores higher, ties half: [n, S], [m, S] -> [S]."""
     ordered = rejected.T.contiguous().sort(dim=1).values
     asked = chosen.T.contiguous()
-    below = torch.searchsorted(ordered, asked)
-    not_above = torch.searchsorted(ordered, asked, right=True)
+    below = not_above = torch.searchsorted(ordered, asked)
+    if bool((ordered.gather(1, below.clamp(max=ordered.shape[1] - 1)) == asked).any()):  # ties
+        not_above = torch.searchsorted(ordered, asked, right=True)
     return (below + not_above).double().mean(1) / (2 * rejected.shape[0])

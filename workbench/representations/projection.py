@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from workbench.progress import QUIET, Progress
+from workbench.representations.cores import side_by_side
 
 if TYPE_CHECKING:
     from workbench.representations.capture import Activations
 
-_EXACT_UP_TO = 1024  # a larger decomposition is done by subspace iteration
+_EXACT_UP_TO = 512  # a larger decomposition is done by subspace iteration
+_ITERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,19 @@ class Frame:
 
 def frames(acts: Activations, *, seed: int = 0, progress: Progress = QUIET) -> list[Frame]:
     """The axes of every block's pictures, from its own states."""
-    found = []
-    for layer in range(acts.n_layers):
-        progress("project", layer, acts.n_layers)
+
+    def one(layer: int) -> Frame:
         centred, mean, spread = centred_states(acts, layer)
-        components = principal_directions(centred, 3, seed)
         difference = centred[: len(acts)].mean(0) - centred[len(acts) :].mean(0)
         difference = difference / difference.norm().clamp(min=1e-30)
-        rest = centred - torch.outer(centred @ difference, difference)
-        found.append(Frame(mean, spread, difference, components, principal_directions(rest, 2, seed)))
-    progress("project", acts.n_layers, acts.n_layers)
+        components = principal_directions(centred, 3, seed)
+        return Frame(mean, spread, difference, components, principal_directions(centred, 2, seed, difference))
+
+    found = []
+    progress("project", 0, acts.n_layers)
+    for frame in side_by_side(one, acts.n_layers):
+        found.append(frame)
+        progress("project", len(found), acts.n_layers)
     return found
 
 
@@ -202,10 +207,13 @@ def _filled(coords: Tensor, dims: int) -> np.ndarray:
     return np.pad(found, ((0, 0), (0, dims - found.shape[1])))
 
 
-def principal_directions(centred: Tensor, dims: int, seed: int) -> Tensor:
-    """The first principal directions of centred rows [n, d], as columns [d, min(dims, rank)]."""
+def principal_directions(centred: Tensor, dims: int, seed: int, without: Tensor | None = None) -> Tensor:
+    """The first principal directions of centred rows [n, d], as columns [d, min(dims, rank)]; of what is left of the
+    rows when the unit vector ``without`` [d] is taken out of them, if one is given."""
     rows, width = centred.shape
     if min(rows, width) <= _EXACT_UP_TO:
+        if without is not None:
+            centred = centred - torch.outer(centred @ without, without)
         dual = width > rows
         gram = centred @ centred.T if dual else centred.T @ centred
         values, vectors = torch.linalg.eigh(gram.double())
@@ -213,10 +221,15 @@ def principal_directions(centred: Tensor, dims: int, seed: int) -> Tensor:
         keep = values > values[0].clamp(min=1e-30) * 1e-7
         values, vectors = values[keep].float(), vectors[:, keep].float()
         return centred.T @ (vectors / values.sqrt()) if dual else vectors
-    start = torch.randn(width, dims + 10, generator=torch.Generator().manual_seed(seed))
-    basis = torch.linalg.qr(start).Q
-    for _ in range(6):
-        basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+
+    def orthonormal(columns: Tensor) -> Tensor:
+        if without is not None:
+            columns = columns - torch.outer(without, without @ columns)
+        return torch.linalg.qr(columns).Q
+
+    basis = orthonormal(torch.randn(width, dims + 10, generator=torch.Generator().manual_seed(seed)))
+    for _ in range(_ITERATIONS):
+        basis = orthonormal(centred.T @ (centred @ basis))
     _, values, right = torch.linalg.svd(centred @ basis, full_matrices=False)
     keep = values[:dims] > values[0].clamp(min=1e-30) * 1e-3
     return basis @ right[:dims][keep].T

@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
 from workbench.representations import probe
+from workbench.representations.cores import side_by_side
 from workbench.representations.folds import Folds, auc_score_interval, make_folds
 from workbench.statistics import wilson
 
@@ -75,33 +76,38 @@ class LayerScore:
         return self.probe_auc > self.null_best_p95
 
 
-def score(
-    acts: Activations,
-    *,
-    groups: Sequence[int] | np.ndarray,
-    folds: int = 5,
-    permutations: int = 200,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: Progress = QUIET,
-) -> list[LayerScore]:
-    """Score every block of captured activations; ``groups`` [N] is the same for pairs that share a prompt.
+@dataclass(frozen=True)
+class Measured:
+    """What measuring all blocks gives: ``scores``; ``places`` float32 [L, 2N], every side's place on the preference axis
+    (see :func:`held_out_projections`); ``nulls`` [L, P], the AUCs of random swaps; ``prompts``, how many there are."""
+
+    scores: list[LayerScore]
+    places: np.ndarray
+    nulls: np.ndarray
+    prompts: int
+
+
+def score(acts: Activations, *, groups: Sequence[int] | np.ndarray, **settings: Any) -> list[LayerScore]:
+    """Score every block of captured activations; ``groups`` [N] is the same for pairs that share a prompt, the
+    ``settings`` are those of :func:`measure`.
 
     Raises UserError where there are too few prompts to hold any out (see ``make_folds``).
     """
-    return score_features(
-        acts.chosen,
-        acts.rejected,
-        groups,
-        folds=folds,
-        permutations=permutations,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+    return measure(acts.chosen, acts.rejected, groups, **settings).scores
 
 
-def score_features(
+def best_score(
+    chosen: np.ndarray, rejected: np.ndarray, groups: Sequence[int] | np.ndarray, **settings: Any
+) -> tuple[float, float, float, float, float]:
+    """The probe's AUC of the best block with its 95% interval, and the band that 95% of random swaps reach in their
+    best block: (auc, low, high, null_low, null_high). Arguments as for :func:`measure`."""
+    found = measure(chosen, rejected, groups, **settings)
+    best = max(found.scores, key=lambda row: row.probe_auc)
+    low, high = np.quantile(found.nulls.max(0), [0.025, 0.975])
+    return best.probe_auc, best.probe_auc_low, best.probe_auc_high, float(low), float(high)
+
+
+def measure(
     chosen: np.ndarray,
     rejected: np.ndarray,
     groups: Sequence[int] | np.ndarray,
@@ -111,57 +117,39 @@ def score_features(
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Progress = QUIET,
-) -> list[LayerScore]:
-    """:func:`score` on plain arrays, chosen and rejected float [L, N, d]. Random draws are the same in every layer."""
-    rows, nulls, effective = _measure(chosen, rejected, groups, folds, permutations, seed, device, progress)
-    best = float(np.quantile(np.max(nulls, axis=0), 0.95))
-    return [_layer_score(layer, *row, nulls[layer], best, effective) for layer, row in enumerate(rows)]
+) -> Measured:
+    """Score every block of plain arrays, chosen and rejected float [L, N, d]; ``groups`` [N] is the same for pairs that
+    share a prompt. Random draws are the same in every layer. Blocks are worked on side by side on as many cores as
+    torch has threads.
 
-
-def best_score(
-    chosen: np.ndarray,
-    rejected: np.ndarray,
-    groups: Sequence[int] | np.ndarray,
-    *,
-    folds: int = 5,
-    permutations: int = 200,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> tuple[float, float, float, float, float]:
-    """The probe's AUC of the best block with its 95% interval, and the band that 95% of random swaps reach in their
-    best block: (auc, low, high, null_low, null_high)."""
-    rows, nulls, effective = _measure(chosen, rejected, groups, folds, permutations, seed, device, QUIET)
-    value, boot, _ = max(rows, key=lambda row: row[0])
-    band = np.quantile(np.max(nulls, axis=0), [0.025, 0.975])
-    return (float(value), *_interval(float(value), boot, effective), float(band[0]), float(band[1]))
-
-
-def _measure(
-    chosen: np.ndarray,
-    rejected: np.ndarray,
-    groups: Sequence[int] | np.ndarray,
-    folds: int,
-    permutations: int,
-    seed: int,
-    device: str | torch.device,
-    progress: Progress,
-) -> tuple[list[tuple[float, np.ndarray, dict[str, float]]], list[np.ndarray], int]:
-    """Of every block (AUC, bootstrapped AUCs, the other scores), the AUCs of random swaps, and the number of prompts."""
+    Raises UserError where there are too few prompts to hold any out (see ``make_folds``).
+    """
     if permutations < 20:
         raise UserError(f"A band of random swaps needs at least 20 permutations, not {permutations}.")
     held = make_folds(groups, folds, seed)
     rng = np.random.default_rng(seed)
     signs = torch.from_numpy(_swaps(held.groups, permutations, rng)).to(device)
     weights = torch.from_numpy(_resamples(held.groups, rng)).to(device)
-    rows, nulls = [], []
-    for layer in range(len(chosen)):
-        progress("score", layer, len(chosen))
+
+    def one(layer: int) -> tuple[np.ndarray, np.ndarray, dict[str, float], np.ndarray]:
         c, r = (torch.from_numpy(np.ascontiguousarray(side[layer])).to(device) for side in (chosen, rejected))
         values, boot = _probe_aucs(c, r, held, signs, weights)
-        rows.append((float(values[0]), boot, _along_difference(c, r, held)))
-        nulls.append(values[1:])
-    progress("score", len(chosen), len(chosen))
-    return rows, nulls, int(held.groups.max()) + 1
+        return values, boot, *_along_difference(c, r, held)
+
+    rows = []
+    progress("score", 0, len(chosen))
+    for row in side_by_side(one, len(chosen), device):
+        rows.append(row)
+        progress("score", len(rows), len(chosen))
+    nulls = np.stack([values[1:] for values, *_ in rows])
+    best = float(np.quantile(nulls.max(0), 0.95))
+    prompts = int(held.groups.max()) + 1
+    scores = [
+        _layer_score(layer, float(values[0]), boot, rest, nulls[layer], best, prompts)
+        for layer, (values, boot, rest, _) in enumerate(rows)
+    ]
+    places = np.stack([row[3].reshape(-1) for row in rows]).astype(np.float32)
+    return Measured(scores, places, nulls, prompts)
 
 
 def _swaps(groups: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
@@ -191,14 +179,13 @@ def _probe_aucs(
     total = torch.zeros(signs.shape[1], dtype=torch.float64, device=chosen.device)
     drawn = torch.zeros(len(weights), dtype=torch.float64, device=chosen.device)
     drawn_pairs = torch.zeros_like(drawn)
-    for train, out in held:
-        train, out = (torch.from_numpy(part).to(chosen.device) for part in (train, out))
-        scores = probe.fit_and_score(chosen, rejected, train, out, signs)
+    for fold in probe.held_out_scores(chosen, rejected, held, signs):
+        out = fold.pairs
         swapped = signs[out] < 0
-        as_chosen = torch.where(swapped, scores.rejected, scores.chosen)
-        as_rejected = torch.where(swapped, scores.chosen, scores.rejected)
+        as_chosen = torch.where(swapped, fold.rejected, fold.chosen)
+        as_rejected = torch.where(swapped, fold.chosen, fold.rejected)
         total += probe.auc(as_chosen, as_rejected) * len(out)
-        wins = torch.sign(scores.chosen[:, :1] - scores.rejected[:, 0]) / 2 + 0.5
+        wins = torch.sign(fold.chosen[:, :1] - fold.rejected[:, 0]) / 2 + 0.5
         times = weights[:, out]
         pairs = times.sum(1)
         drawn += ((times @ wins) * times).sum(1) / pairs.clamp(min=1)
@@ -206,9 +193,9 @@ def _probe_aucs(
     return (total / len(chosen)).cpu().numpy(), (drawn / drawn_pairs).cpu().numpy()
 
 
-def _along_difference(chosen: Tensor, rejected: Tensor, held: Folds) -> dict[str, float]:
+def _along_difference(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[dict[str, float], np.ndarray]:
     """Paired accuracy, d', Fisher ratio, explained variance and silhouette of the held-out projections on the mean
-    difference."""
+    difference, and those projections, [2, N]."""
     places, explained = _project_held_out(chosen, rejected, held)
     c, r = places
     hits = float((c > r).sum() + 0.5 * (c == r).sum())
@@ -221,7 +208,7 @@ def _along_difference(chosen: Tensor, rejected: Tensor, held: Folds) -> dict[str
             sizes.append(len(out))
     distances = np.array(distances)
     average = lambda values: float(np.average(values, weights=sizes)) if sizes else 0.0  # noqa: E731
-    return {
+    found = {
         "paired_accuracy": hits / len(c),
         "paired_accuracy_low": low,
         "paired_accuracy_high": high,
@@ -230,6 +217,7 @@ def _along_difference(chosen: Tensor, rejected: Tensor, held: Folds) -> dict[str
         "explained": explained,
         "silhouette": _silhouette(c, r),
     }
+    return found, places
 
 
 def _project_held_out(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[np.ndarray, float]:
@@ -239,14 +227,29 @@ def _project_held_out(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[np
     axes = difference_axes(chosen, rejected, held)
     fold = torch.from_numpy(held.of_pair).to(chosen.device)
     raw = [(side @ axes.directions.T).gather(1, fold[:, None])[:, 0] for side in (chosen, rejected)]
-    along = total = 0.0
-    for number in range(held.count):
-        out = fold == number
-        both = torch.cat([raw[0][out], raw[1][out]])
-        states = torch.cat([chosen[out], rejected[out]])
-        along += float((both - both.mean()).square().sum())
-        total += float((states - states.mean(0)).square().sum())
-    return axes.place(raw, held.of_pair).cpu().numpy(), along / total if total > 0 else 0.0
+    # variances as mean squares less squared means, from states around their common mean
+    middle = (chosen.mean(0) + rejected.mean(0)) / 2
+    one_hot = _one_hot(held, chosen)
+    sizes = torch.zeros(held.count, dtype=torch.float64, device=chosen.device)
+    sums, along = 0.0, 0.0
+    for side, projected in zip((chosen, rejected), raw, strict=True):
+        centred = side - middle
+        squares = torch.linalg.vecdot(centred, centred).double()
+        sizes = sizes.index_add(0, fold, squares)
+        sums = sums + one_hot @ centred
+        near = projected.double() - axes.middles[fold]
+        along = along + torch.stack([one_hot.double() @ near, one_hot.double() @ near.square()])
+    count = 2 * one_hot.sum(1).double()
+    total = float((sizes - sums.double().square().sum(1) / count).sum())
+    part = float((along[1] - along[0].square() / count).sum())
+    return axes.place(raw, held.of_pair).cpu().numpy(), part / total if total > 0 else 0.0
+
+
+def _one_hot(held: Folds, like: Tensor) -> Tensor:
+    """[folds, N] of 1 where the fold holds the pair out, else 0."""
+    found = torch.zeros(held.count, len(held.of_pair), dtype=like.dtype)
+    found[torch.from_numpy(held.of_pair), torch.arange(len(held.of_pair))] = 1
+    return found.to(like.device)
 
 
 @dataclass(frozen=True)
@@ -268,8 +271,7 @@ class Axes:
 
 def difference_axes(chosen: Tensor, rejected: Tensor, held: Folds) -> Axes:
     """The preference axis of one block as each fold's training pairs have it."""
-    one_hot = torch.zeros(held.count, len(chosen), dtype=chosen.dtype, device=chosen.device)
-    one_hot[torch.from_numpy(held.of_pair).to(chosen.device), torch.arange(len(chosen), device=chosen.device)] = 1
+    one_hot = _one_hot(held, chosen)
     size = one_hot.sum(1, keepdim=True)
     up, down = ((side.sum(0) - one_hot @ side) / (len(chosen) - size) for side in (chosen, rejected))
     difference = up - down

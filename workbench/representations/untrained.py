@@ -14,7 +14,7 @@ from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
 from workbench.representations.capture import Activations, capture
 from workbench.representations.controls import Control
-from workbench.representations.separability import best_score, score_features
+from workbench.representations.separability import best_score, measure
 from workbench.tokens import Encoded
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def measure_untrained(
     row = best_score(states.chosen, states.rejected, **settings)
     control = Control("random", *row, pairs=len(rows))
     if len(rows) < len(acts):
-        (fair,) = score_features(acts.chosen[[best]][:, rows], acts.rejected[[best]][:, rows], **settings)
+        (fair,) = measure(acts.chosen[[best]][:, rows], acts.rejected[[best]][:, rows], **settings).scores
         rival = {"auc": fair.probe_auc, "low": fair.probe_auc_low, "high": fair.probe_auc_high}
         control = replace(control, rival=rival)
         notes.append(
