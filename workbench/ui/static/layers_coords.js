@@ -125,8 +125,8 @@
       const at = P.places(layer), yes = themeOf(light) === 'light' ? '#b9b8b2' : '#4d545c', no = P.token('ink', light);
       const wrong = P.ids.map((_, i) => !(at[i] > at[P.n + i])), count = wrong.filter(Boolean).length;
       return { of: i => wrong[i % P.n] ? no : yes, above: i => wrong[i % P.n],
-        legend: { kind: 'kinds', title: `Block ${L.view.blocks[layer].l} reads ${(P.n - count).toLocaleString('en')} of ${P.n.toLocaleString('en')} drawn pairs rightly`,
-          items: [{ colour: yes, label: 'chosen further along than rejected', count: P.n - count }, { colour: no, label: 'the other way round', count }] } };
+        legend: { kind: 'kinds', title: `Block ${L.view.blocks[layer].l} reads ${(P.n - count).toLocaleString('en')} of ${P.n.toLocaleString('en')} drawn pairs rightly: chosen further along than rejected`,
+          items: [{ colour: yes, label: 'rightly', count: P.n - count }, { colour: no, label: 'wrongly', count }] } };
     },
     number: (v, light) => {
       const steps = ramp(SCALE[themeOf(light)]), none = P.token('control-line', light);

@@ -10,7 +10,19 @@
   const line = (x1, y1, x2, y2, stroke, more = {}) => tag('line', { x1, y1, x2, y2, stroke, 'stroke-width': 1, ...more });
   const whole = (wide, high, title, parts) => `<svg xmlns="http://www.w3.org/2000/svg" width="${wide}" height="${high}" viewBox="0 0 ${wide} ${high}" font-family="${clean(FONT)}" role="img">`
     + `<title>${clean(title)}</title>${tag('rect', { width: wide, height: high, fill: '#ffffff' })}${parts.join('')}</svg>\n`;
-  const cut = (said, wide, size = 12) => { const room = Math.max(4, Math.floor(wide / (size * 0.53))); return said.length > room ? said.slice(0, room - 1) + '\u2026' : said; };
+  let pen = null;
+  /** How wide a text is, about: other programs may have another font. */
+  const measure = (said, size = 12, weight = 400) => {
+    pen = pen || document.createElement('canvas').getContext('2d');
+    pen.font = `${weight} ${size}px ${FONT}`;
+    return 1.04 * pen.measureText(said).width;
+  };
+  const cut = (said, wide, size = 12) => {
+    if (measure(said, size, size > 12 ? 700 : 400) <= wide) return said;
+    let end = said.length;
+    while (end > 4 && measure(said.slice(0, end) + '\u2026', size, size > 12 ? 700 : 400) > wide) end -= 1;
+    return said.slice(0, end) + '\u2026';
+  };
 
   const ticks = (low, high) => {
     const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 2.5, 5, 10].find(s => s * power >= rough) * power, out = [];
@@ -26,6 +38,17 @@
     const all = order || [...Array(n).keys()].map(i => n + i).concat([...Array(n).keys()]);
     return tag('g', {}, all.map(one).join(''));
   };
+  /** The same, small and in few elements: one path for each colour and side. */
+  const specks = (at, all, r) => {
+    const paths = (from, to, shape, style) => {
+      const by = new Map();
+      for (let i = from; i < to; i++) by.set(all[i], (by.get(all[i]) || '') + shape(i));
+      return [...by].map(([stroke, d]) => tag('path', { d, stroke, fill: 'none', ...style })).join('');
+    };
+    const side = num(1.8 * r);
+    return paths(P.n, 2 * P.n, i => `M${num(at.x[i] - 0.9 * r)} ${num(at.y[i] - 0.9 * r)}h${side}v${side}h-${side}z`, { 'stroke-width': 0.8, 'stroke-opacity': 0.85 })
+      + paths(0, P.n, i => `M${num(at.x[i])} ${num(at.y[i])}h0`, { 'stroke-width': 2 * r, 'stroke-linecap': 'round', 'stroke-opacity': 0.65 });
+  };
   const pairLines = at => tag('g', { stroke: P.token('control-line', true), 'stroke-width': 0.6, 'stroke-opacity': 0.55 }, P.ids.map((_, i) => tag('line', { x1: at.x[P.n + i], y1: at.y[P.n + i], x2: at.x[i], y2: at.y[i] })).join(''));
   const means = at => {
     const n = P.n, mean = (a, from) => { let s = 0; for (let i = from; i < from + n; i++) s += a[i]; return s / n; }, c = [mean(at.x, 0), mean(at.y, 0)], r = [mean(at.x, n), mean(at.y, n)];
@@ -39,22 +62,22 @@
     const plain = P.colour === 'side', ink = P.token('ink-2', true), chosen = plain ? P.token('chosen', true) : ink, rejected = plain ? P.token('rejected', true) : ink, parts = [];
     let at = x, row = y;
     const room = width => { if (at + width > x + wide && at > x) { at = x; row += 18; } const here = at; at += width; return here; };
-    const width = label => 6.4 * label.length + 26;
-    let here = room(width('chosen'));
+    const width = label => measure(label) + 30;
+    let here = room(measure('chosen', 12, 700) + 28);
     parts.push(tag('circle', { cx: here + 5, cy: row - 4, r: 4, fill: chosen }), text(here + 14, row, 'chosen', { fill: chosen, 'font-weight': 700 }));
-    here = room(width('rejected') + 14);
+    here = room(measure('rejected', 12, 700) + 42);
     parts.push(tag('rect', { x: here + 1.5, y: row - 7.5, width: 7, height: 7, fill: 'none', stroke: rejected, 'stroke-width': 1.5 }), text(here + 14, row, 'rejected', { fill: rejected, 'font-weight': 700 }));
     const l = made.legend;
     if (l.kind === 'scale') {
-      here = room(6.6 * l.title.length + 16);
+      here = room(measure(l.title, 12, 700) + 14);
       parts.push(text(here, row, l.title, { 'font-weight': 700 }));
-      here = room(6.4 * (l.low + l.high).length + 130);
+      here = room(measure(l.low + l.high) + 128);
       parts.push(text(here, row, l.low));
-      const left = here + 6.4 * l.low.length + 6, step = 96 / l.steps.length;
+      const left = here + measure(l.low) + 6, step = 96 / l.steps.length;
       parts.push(...l.steps.map((fill, i) => tag('rect', { x: left + i * step, y: row - 8, width: step + 0.4, height: 8, fill })), text(left + 102, row, l.high));
-      if (l.note) { here = room(6.4 * l.note.length + 12); parts.push(text(here, row, l.note, { fill: P.token('ink-3', true) })); }
+      if (l.note) { here = room(measure(l.note) + 12); parts.push(text(here, row, l.note, { fill: P.token('ink-3', true) })); }
     } else if (l.kind === 'kinds') {
-      here = room(6.6 * l.title.length + 16);
+      here = room(measure(l.title, 12, 700) + 14);
       parts.push(text(here, row, l.title, { 'font-weight': 700 }));
       for (const item of l.items) {
         const label = `${item.label} ${item.count.toLocaleString('en')}`;
@@ -86,9 +109,9 @@
 
   /** The solid picture as the camera sees it, without perspective. */
   const solid = () => {
-    const { c, title, about } = captions(), made = P.colours(L.layer, true), W = 760, top = 60, high = 470, eye = L.scatter.camera().eye, up = (L.scatter.camera().up) || { x: 0, y: 0, z: 1 };
+    const { c, title, about } = captions(), made = P.colours(L.layer, true), W = 760, top = 62, high = 470, eye = L.scatter.camera().eye, up = (L.scatter.camera().up) || { x: 0, y: 0, z: 1 };
     const unit = v => { const s = Math.hypot(...v) || 1; return v.map(a => a / s); }, cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    const back = unit([eye.x, eye.y, eye.z]), side = unit(cross([up.x, up.y, up.z], back)), over = cross(back, side), cube = P.cube(c), k = 172, cx = W / 2, cy = top + high / 2;
+    const back = unit([eye.x, eye.y, eye.z]), side = unit(cross([up.x, up.y, up.z], back)), over = cross(back, side), cube = P.cube(c), k = 148, cx = W / 2, cy = top + high / 2;
     const place = p => [cx + k * dot(p, side), cy - k * dot(p, over), dot(p, back)], all = [...Array(2 * P.n).keys()].map(i => place([cube[0][i], cube[1][i], cube[2][i]]));
     const at = { x: all.map(p => p[0]), y: all.map(p => p[1]) }, faint = P.token('line-strong', true), parts = [text(40, 26, cut(title, W - 60, 16), { 'font-size': 16, 'font-weight': 700, fill: P.token('ink', true) }), text(40, 46, cut(about, W - 60))];
     const corners = [-1, 1];
@@ -102,10 +125,10 @@
     });
     if (P.lines) parts.push(pairLines(at));
     parts.push(points(at, made, 3.2, all.map((p, i) => [p[2], i]).sort((p, q) => p[0] - q[0]).map(p => p[1])), means(at));
-    const units = P.unit(L.projection, c);
-    parts.push(text(40, top + high + 18, cut(c.names.map((name, i) => `${i + 1}: ${name}`).join('; ') + units[1], W - 60)));
-    const [key, tall] = legend(40, top + high + 42, W - 60, made);
-    return { wide: W, high: top + high + 34 + tall, title, markup: whole(W, top + high + 34 + tall, title, [...parts, key]) };
+    parts.push(text(40, top + high + 12, cut(c.names.map((name, i) => `${i + 1}: ${name}`).join('; '), W - 60)),
+      text(40, top + high + 29, L.projection === 'axis' ? "Axes 2 and 3 in units of the block's spread." : "All axes in units of the block's spread.", { fill: P.token('ink-3', true) }));
+    const [key, tall] = legend(40, top + high + 56, W - 60, made);
+    return { wide: W, high: top + high + 48 + tall, title, markup: whole(W, top + high + 48 + tall, title, [...parts, key]) };
   };
 
   /** All blocks in a grid. */
@@ -116,7 +139,7 @@
     blocks.forEach((b, layer) => {
       const x = 20 + (layer % per) * (cell + gap), y = top + Math.floor(layer / per) * (tall + 30), c = P.flat(layer), f = P.fit(c, cell - 12, tall - 12), made = P.colours(layer, true), cx = x + cell / 2, cy = y + 18 + tall / 2;
       parts.push(text(x, y + 12, `Block ${b.l}`, { 'font-weight': 700 }), text(x + cell, y + 12, b.auc.toFixed(2), { 'text-anchor': 'end' }), tag('rect', { x, y: y + 18, width: cell, height: tall, fill: 'none', stroke: P.token('line', true) }),
-        points({ x: Array.from(c.x, v => cx + (v - f.mx) * f.kx), y: Array.from(c.y, v => cy - (v - f.my) * f.ky) }, made, P.n > 400 ? 1.3 : 1.7));
+        specks({ x: Array.from(c.x, v => cx + (v - f.mx) * f.kx), y: Array.from(c.y, v => cy - (v - f.my) * f.ky) }, made.all, P.n > 400 ? 1.3 : 1.7));
     });
     const low = top + rows * (tall + 30) + 10, [key, height] = legend(20, low, W - 40, P.perBlock() && P.colour === 'right' ? { legend: { kind: 'kinds', title: 'Read rightly', items: [] } } : P.colours(0, true));
     return { wide: W, high: low + height, title, markup: whole(W, low + height, title, [...parts, key]) };
@@ -125,7 +148,7 @@
   /** The strip: probe AUC of all blocks with intervals, and what chance reaches. */
   const strip = () => {
     const v = L.view, blocks = v.blocks, n = blocks.length, W = Math.max(520, Math.min(1100, 120 + 64 * n)), left = 64, right = 24, top = 66, high = 240, wide = W - left - right, x = i => left + wide * (i + 0.5) / n, y = at => top + high * (1 - at / 100);
-    const ink = P.token('ink', true), quiet = P.token('ink-3', true), parts = [text(left, 26, cut(v.title, wide, 16), { 'font-size': 16, 'font-weight': 700, fill: ink }), text(left, 46, cut(`Held-out AUC of a linear probe on each block's states, with 95% intervals (${v.caption.split(',').slice(0, -1).join(',') || v.caption}).`, wide))];
+    const ink = P.token('ink', true), quiet = P.token('ink-3', true), parts = [text(left, 26, cut(v.title, wide, 16), { 'font-size': 16, 'font-weight': 700, fill: ink }), text(left, 46, cut(`A linear probe on the states of each block: ${v.caption}.`, wide))];
     for (const t of v.axis.ticks) parts.push(line(left, y(t.at), left + wide, y(t.at), P.token('line', true)), text(left - 10, y(t.at) + 4, t.text, { 'text-anchor': 'end', 'font-size': 11, fill: quiet }));
     const edge = list => [[left, list[0][1]], ...list, [left + wide, list[n - 1][1]]], band = [...edge(blocks.map((b, i) => [x(i), y(b.nlo)])), ...edge(blocks.map((b, i) => [x(i), y(b.nhi)])).reverse()];
     parts.push(tag('path', { d: 'M' + band.map(p => p.map(num).join(' ')).join('L') + 'Z', fill: P.token('null', true) }), line(left, y(v.axis.chance), left + wide, y(v.axis.chance), P.token('control-line', true), { 'stroke-dasharray': '3 3' }),

@@ -41,7 +41,7 @@
 
   /** Draw the small pictures into `host` (a panel). They follow the large picture by themselves. */
   L.grid = host => {
-    const blocks = L.view.blocks, title = h('h2', {}), about = h('p', {});
+    const blocks = L.view.blocks, title = h('h3', {}), about = h('p', { class: 's sm' });
     const cells = blocks.map((b, i) => {
       const canvas = h('canvas', { 'aria-hidden': 'true' });
       const button = h('button', { type: 'button', class: 'rw-small', 'data-l': b.l, 'aria-label': `Block ${b.l}, AUC ${b.auc.toFixed(2)}: show it large`, onclick: () => L.show(i) },
@@ -56,7 +56,7 @@
       event.preventDefault();
       cells[Math.max(0, Math.min(cells.length - 1, at + step))].button.focus();
     });
-    host.replaceChildren(h('header', {}, h('div', {}, title, about)), grid);
+    host.replaceChildren(h('div', { class: 'rw-gridhead' }, title, about), grid);
     let width = 0;
     const draw = () => {
       if (!grid.isConnected) return;

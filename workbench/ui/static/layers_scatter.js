@@ -29,7 +29,7 @@
         h('label', { class: 'rw-colour', for: 'rw-colour' }, h('span', {}, 'Colour'), colour), lines, h('span', { class: 'rw-gap' }), L.exportMenu ? L.exportMenu() : null),
       box, h('div', { class: 'rw-under' }, legend, hint), h('div', { class: 'rw-slider' }, label, slider, play));
 
-    let plotly = null, ready = false, timer = 0, wanted = 0, picked = [], look = null, shown = null, inked = null, drawn = 0, camera = L.solid.START, turning = 0, pointer = [0, 0], hadUmap = false, askedUmap = false, ended = false;
+    let plotly = null, ready = false, timer = 0, wanted = 0, picked = [], look = null, shown = null, inked = null, drawn = 0, camera = L.solid.START, turning = 0, pointer = [0, 0], kind = '', hadUmap = false, askedUmap = false, ended = false;
     const solid = () => P.dims === 3 && P.hasSolid() && L.solid.possible();
     const openAt = () => L.pair && L.pair.kind === 'pair' ? P.index.get(L.pair.id) : undefined;
     const narrow = () => plot.clientWidth < NARROW;
@@ -54,7 +54,7 @@
         { ...side, name: 'chosen', marker: { symbol: 'circle', size: many ? 6.5 : 8, color: plain ? chosen : colours.all.slice(0, n), opacity: strength(0, plain ? 0.62 : 0.85), line: { width: 0 } } },
         { ...over, name: 'means', line: { color: ink, width: 1.5, dash: '1.5px 4px' }, marker: { symbol: ['circle', 'square'], size: 13, color: [chosen, rejected], opacity: 1, line: { width: 3, color: P.token('surface') } } },
         { ...over, name: 'pair', line: { color: ink, width: 1.25, dash: '3px 3px' }, marker: { symbol: 'circle-open', size: 18, color: ink, line: { width: 2, color: ink } } },
-        { ...over, name: 'lines', mode: 'lines', zorder: -1, connectgaps: false, opacity: 0.55, line: { color: P.token('control-line'), width: 0.75 } },
+        { ...over, name: 'lines', mode: 'lines', zorder: -1, connectgaps: false, opacity: many ? 0.3 : 0.5, line: { color: P.token('control-line'), width: 0.75 } },
       ];
     };
     const axisLook = () => ({ zeroline: true, zerolinecolor: P.token('line'), zerolinewidth: 1, showgrid: false, showticklabels: false, showline: false, fixedrange: false, range: [-1, 1] });
@@ -95,6 +95,8 @@
       const colours = P.colours(), dims = solid() ? 3 : 2, layer = L.layer, before = drawn === 3 && dims === 2 ? [...plot.querySelectorAll('canvas')] : [];
       inked = colours;
       drawn = dims;
+      kind = L.projection;
+      turning += 1;
       words();
       cancelAnimationFrame(wanted);
       wanted = 0;
@@ -123,7 +125,7 @@
       const px = v => xaxis._offset + xaxis.l2p(v), py = v => yaxis._offset + yaxis.l2p(v), chosenOnes = new Set(picked), faint = i => picked.length && !chosenOnes.has(P.ids[i]);
       const joined = at[4];
       if (joined.x.length) {
-        pen.globalAlpha = 0.55;
+        pen.globalAlpha = look[4].opacity;
         pen.strokeStyle = look[4].line.color;
         pen.lineWidth = look[4].line.width;
         pen.beginPath();
@@ -170,7 +172,7 @@
       if (!ready) return;
       hideTip();
       if (drawn !== (solid() ? 3 : 2)) return draw();
-      if (drawn === 3) return roll();
+      if (drawn === 3) return L.projection === kind ? roll() : draw();
       const from = shown, to = traces(), length = rw.calm() ? 0 : GLIDE, layer = L.layer, colours = P.colours(), repaint = colours !== inked;
       if (repaint) { inked = colours; look = styles(colours); }
       cancelAnimationFrame(wanted);
@@ -260,7 +262,7 @@
       const flatOnly = P.dims === 3 && !solid();
       hint.textContent = solid() ? 'Drag to turn, scroll to zoom; the lasso works in 2D.'
         : flatOnly ? L.projection === 'umap' ? 'UMAP is drawn in two dimensions.' : !P.hasSolid() ? 'This capture has no third dimension: capture again for 3D.' : 'This browser has no WebGL, which 3D needs.'
-          : narrow() ? 'Tap a point to read its pair.' : 'Draw around points to inspect or drop their pairs.';
+          : narrow() ? 'Tap a point to read its pair.' : 'Draw around points to inspect or drop pairs.';
       drawUmap();
     };
     const short = text => text.length > 220 ? text.slice(0, 219) + '\u2026' : text;
@@ -295,8 +297,8 @@
     const themed = () => { P.forget(); draw(); L.smalls && L.smalls.draw(); };
     document.addEventListener('visibilitychange', hidden);
     window.addEventListener('rw-theme', themed);
-    let width = 0;
-    const sized = new ResizeObserver(() => { if (plot.clientWidth && plot.clientWidth !== width) { width = plot.clientWidth; draw(); } });
+    let size = '';
+    const sized = new ResizeObserver(() => { const now = `${plot.clientWidth} ${plot.clientHeight}`; if (plot.clientWidth && now !== size) { size = now; draw(); } });
     sized.observe(plot);
 
     const api = alive = {

@@ -2,7 +2,7 @@
    context: what is left behind is given back at once. */
 (() => {
   const L = rw.layers, P = L.picture;
-  const START = { eye: { x: 1.25, y: -1.35, z: 0.75 }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: 0 } };
+  const START = { eye: { x: 1.05, y: -1.2, z: 0.6 }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: -0.08 } };
   let able = null;
 
   /** Give back the contexts of canvases that are no longer used. */
