@@ -447,24 +447,33 @@ class PreferencePairs:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def to_jsonl(self, path: str | Path) -> Path:
+    def to_jsonl(self, path: str | Path, *, extra: bool = False) -> Path:
         """Write the pairs in TRL's explicit-prompt form, one JSON object a line; reading them gives the same pairs.
 
         A prompt that is one user message becomes plain text with plain answers, any other a list of messages with
-        answers of one message. The file appears whole or not at all. Raises UserError if the disk does not take it.
+        answers of one message. With ``extra`` the source's other columns go along under that one name, where none of
+        them can be taken for a prompt or an answer, and reading puts them back. The file appears whole or not at all.
+        Raises UserError if the disk does not take it.
         """
         path = Path(path)
         part = path.with_name(f"{path.name}.{uuid4().hex}.part")  # of its own, should two write at once
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(_record(pair), ensure_ascii=False) + "\n" for pair in self)
+                for record in self._records(extra):
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
             part.replace(path)
         except OSError as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise UserError(f"The pairs could not be written to {path} ({error.strerror or error}).") from error
         return path
+
+    def _records(self, extra: bool) -> Iterator[dict[str, Any]]:
+        for batch in self.batches("id", "prompt", "chosen", "rejected", *(["extra"] if extra else [])):
+            for row in batch.to_pylist():
+                others = json.loads(row.get("extra") or "{}")
+                yield _record(_pair(row)) | ({"extra": others} if others else {})
 
 
 def _pair(row: dict[str, Any]) -> Pair:

@@ -63,6 +63,8 @@ class Keeper:
             self.dropped.setdefault(unfit.reason, []).append(number)
             return
         extra = {name: value for name, value in row.items() if name not in self._used}
+        if list(extra) == ["extra"] and isinstance(extra["extra"], dict | None):  # as to_jsonl writes them
+            extra = extra["extra"] or {}
         self._writer.add(number, pair.prompt, pair.chosen, pair.rejected, json.dumps(extra, default=str))
 
     def _remember(self, pair: Pair) -> None:
