@@ -1,13 +1,10 @@
 """From an analysis to what the page draws: heights, findings, controls, progress."""
 
-import base64
-import json
-
 import numpy as np
 import pytest
 
 from workbench.errors import UserError
-from workbench.ui import layers_data, layers_umap
+from workbench.ui import layers_data
 from workbench.ui import layers_view as lv
 
 
@@ -74,34 +71,11 @@ def test_what_the_shortcuts_say(auc, control, said):
     assert made["rows"][0]["nhi"] == 0.55 and made["from"] <= 0.4
 
 
-def test_coordinates_survive_the_way_to_the_browser():
-    coords = np.random.default_rng(0).normal(size=(3, 8, 2))
-    back = np.frombuffer(base64.b64decode(lv.picture(coords, "pca")["xy"]), dtype="<f4").reshape(3, 8, 2)
-    np.testing.assert_allclose(back, coords, rtol=1e-6)
-
-
 def test_auc_equals_counting_couples():
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 6, 40).astype(float), rng.integers(0, 5, 30).astype(float)
     slow = np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b])
     assert lv.auc(a, b) == pytest.approx(slow)
-
-
-@pytest.mark.parametrize(
-    ("gap", "kind", "said"),
-    [
-        ((0, 0), "pca", "overlap"),
-        ((1.2, 0), "pca", "begin to part"),
-        ((4, 0), "pca", "part along the first component"),
-        ((0, 4), "pca", "part along the second component"),
-        ((4, 0), "axis", "part along the preference axis"),
-        ((3, 3), "umap", "chosen and rejected part"),
-    ],
-)
-def test_a_pictures_finding_is_what_it_shows(gap, kind, said):
-    rng = np.random.default_rng(2)
-    xy = rng.normal(size=(400, 2)) + np.repeat([np.array(gap, float), np.zeros(2)], 200, axis=0)
-    assert said in lv.picture_finding(xy, kind)
 
 
 def test_few_pairs_are_all_drawn_and_many_evenly():
@@ -138,17 +112,3 @@ def test_ids_from_a_page_are_checked(ids):
 
 def test_known_ids_come_once_and_in_order():
     assert layers_data.valid_ids([7, 5, 7, 99], {5: 0, 7: 1}) == [5, 7]
-
-
-def test_a_umap_is_read_from_the_runs_folder(tmp_path):
-    assert layers_umap.result(tmp_path, 3) is None
-    np.save(tmp_path / "umap-3.npy", np.ones((4, 2), np.float32))
-    assert layers_umap.result(tmp_path, 3).shape == (4, 2)
-    (tmp_path / "umap-4.npy").write_bytes(b"torn")
-    assert "could not be computed" in layers_umap.result(tmp_path, 4)
-
-
-def test_a_umap_that_fails_says_so_and_the_next_one_is_tried(tmp_path):
-    layers_umap.serve(json.dumps({"folder": str(tmp_path), "block": block, "rows": [0, 1]}) for block in (0, 1))
-    for block in (0, 1):
-        assert f"UMAP of block {block} could not be computed" in layers_umap.result(tmp_path, block)

@@ -5,7 +5,6 @@ Heights in the strip are per cent of its upper part, measured from below; scatte
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,11 +77,6 @@ def curve(values: Sequence[float], top: float, points: int = CURVE_POINTS) -> li
 # -- scatter -----------------------------------------------------------------------------------------------------------
 
 
-def packed(coords: np.ndarray) -> str:
-    """Coordinates as little-endian float32 in base64, in C order."""
-    return base64.b64encode(np.ascontiguousarray(coords, dtype="<f4").tobytes()).decode("ascii")
-
-
 def auc(chosen: np.ndarray, rejected: np.ndarray) -> float:
     """The share of (chosen, rejected) couples in which chosen is larger; ties count half."""
     order = np.concatenate([chosen, rejected])
@@ -91,56 +85,6 @@ def auc(chosen: np.ndarray, rejected: np.ndarray) -> float:
     ranks = (ends - (counts - 1) / 2)[inverse]
     n, m = len(chosen), len(rejected)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
-
-
-def picture_finding(xy: np.ndarray, kind: str) -> str:
-    """What the eye will see in one block's picture [2N, 2] (chosen first): do the two sides part, and along what.
-
-    Measured in the picture itself, not in the model: the AUC along the line between the two means.
-    """
-    n = len(xy) // 2
-    towards = xy[:n].mean(axis=0) - xy[n:].mean(axis=0)
-    length = float(np.linalg.norm(towards))
-    if length == 0:
-        return "the two sides overlap"
-    towards = towards / length
-    along = xy @ towards
-    parted = auc(along[:n], along[n:])
-    if parted < 0.7:
-        return "the two sides overlap"
-    if parted < 0.85:
-        return "the two sides begin to part"
-    if kind == "axis":
-        return "chosen and rejected part along the preference axis"
-    if kind == "pca":
-        for component, name in ((0, "first"), (1, "second")):
-            if abs(towards[component]) > 0.9:
-                return f"chosen and rejected part along the {name} component"
-    return "chosen and rejected part"
-
-
-def picture(coords: np.ndarray, kind: str, explained: np.ndarray | None = None) -> JSON:
-    """One projection of all blocks [L, 2N, 2] (chosen first); ``explained`` [L, 2]: shares of variance."""
-    names = []
-    for layer in range(len(coords)):
-        if kind == "pca":
-            share = explained[layer] if explained is not None else None
-            names.append(
-                [
-                    f"PC 1, {share[0]:.0%} of variance" if share is not None else "PC 1",
-                    f"PC 2, {share[1]:.0%}" if share is not None else "PC 2",
-                ]
-            )
-        elif kind == "axis":
-            names.append(["preference axis, means at \N{MINUS SIGN}1 and +1", "largest other component"])
-        else:
-            names.append(["UMAP 1, no unit", "UMAP 2"])
-    return {
-        "xy": packed(coords),
-        "findings": [picture_finding(block, kind) for block in coords],
-        "names": names,
-        "same": kind == "pca",
-    }
 
 
 def drawn(count: int, limit: int = DRAWN_PAIRS) -> np.ndarray:

@@ -1,0 +1,206 @@
+"""What the pictures of the blocks are made of: packed coordinates, findings, columns to colour by, UMAP jobs."""
+
+import base64
+import json
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from workbench.pairs import Pair, PreferencePairs, as_messages, load_pairs
+from workbench.ui import layers_pictures as lp
+from workbench.ui import layers_umap
+
+
+def unpacked(made, shape):
+    whole = np.frombuffer(base64.b64decode(made["xy"]), dtype="<i2").reshape(shape)
+    return whole * np.array(made["scale"])[:, None, None]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_coordinates_survive_the_way_to_the_browser(dims):
+    coords = np.random.default_rng(0).normal(size=(4, 10, dims)) * np.array([1, 50, 1e-3, 0])[:, None, None]
+    made = lp.projection(coords, "pca", np.full((4, dims), 0.25))
+    reach = np.abs(coords).max(axis=(1, 2), keepdims=True)
+    assert np.all(np.abs(unpacked(made, coords.shape) - coords) <= reach / 32767)
+    assert made["dims"] == dims and len(made["names"][0]) == dims and made["names"][0][0] == "PC 1, 25% of variance"
+
+
+@pytest.mark.parametrize(
+    ("gap", "kind", "said"),
+    [
+        ((0, 0), "pca", "overlap"),
+        ((1.2, 0), "pca", "begin to part"),
+        ((4, 0), "pca", "part along the first component"),
+        ((0, 4), "pca", "part along the second component"),
+        ((0, 0, 4), "pca", "part along the third component"),
+        ((4, 0), "axis", "part along the preference axis"),
+        ((3, 3), "umap", "chosen and rejected part"),
+    ],
+)
+def test_a_pictures_finding_is_what_it_shows(gap, kind, said):
+    rng = np.random.default_rng(2)
+    xyz = rng.normal(size=(400, len(gap))) + np.repeat([np.array(gap, float), np.zeros(len(gap))], 200, axis=0)
+    made = lp.projection(xyz[None], kind)
+    assert said in made["findings"][0]
+    assert (made["parted"][0] >= lp.PARTED) == ("and rejected part" in made["findings"][0])
+
+
+def test_columns_are_offered_if_they_can_colour_anything():
+    rows = [
+        {
+            "source": ["web", "books"][i % 2],
+            "same": 1,
+            "id": f"a long name that only row {i} has",
+            "messages": [{"role": "user"}],
+            "rating": str(i),
+            "chosen_score": i,
+            "score_of_rejected": 1,
+            "rejected_score": -i,
+            "flag": i % 3 == 0,
+            "empty": None,
+        }
+        for i in range(40)
+    ]
+    found = {column["key"]: column["name"] for column in lp.colour_columns(rows)}
+    assert list(found)[:2] == ["length", "split"]
+    assert set(found) - {"length", "split"} == {
+        "extra:source", "extra:rating", "extra:flag", "sides:chosen_score|rejected_score"
+    }  # fmt: skip
+    assert found["sides:chosen_score|rejected_score"] == "score of the answer"
+
+
+def test_numbers_get_a_scale_that_outliers_do_not_stretch():
+    values = [*range(100), 10_000, None, float("nan"), ""]
+    made = lp.colour_of(values, "rating", unit="points")
+    assert made["kind"] == "number" and made["missing"] == 3 and made["values"][-3:] == [None] * 3
+    assert made["low"] < 5 and made["high"] < 200 and made["most"] == 10_000
+    json.dumps(made, allow_nan=False)
+    assert lp.colour_of(["1", "2.5", "-3"], "text numbers")["values"] == [1.0, 2.5, -3.0]
+
+
+def test_texts_get_eight_colours_and_the_rest_are_others():
+    values = [f"v{i}" for i in range(12) for _ in range(20 - i)] + [None, ""]
+    made = lp.colour_of(values, "source")
+    assert made["kind"] == "category" and made["labels"] == [f"v{i}" for i in range(8)]
+    assert made["counts"] == [20 - i for i in range(8)] and made["others"] == 4
+    assert made["other"] == made["codes"].count(-1) == sum(20 - i for i in range(8, 12)) and made["missing"] == 2
+    assert lp.colour_of(["b", "b", "a"], "split", ordered=["a", "b"])["labels"] == ["a", "b"]
+    long = lp.colour_of(["x" * 500 + str(i) for i in range(2)], "text")["labels"]
+    assert all(len(label) <= lp.LABEL for label in long)
+
+
+def test_two_values_are_kinds_even_if_they_are_numbers():
+    assert lp.colour_of([0, 1, 1, 0], "label")["kind"] == "category"
+    assert lp.colour_of([True, False, True], "flag")["labels"] == ["True", "False"]
+
+
+def test_the_sources_other_columns_go_along_with_the_clean_pairs(tmp_path):
+    pairs = [Pair(i, as_messages(f"p{i}"), f"good {i}", f"bad {i}") for i in (1, 2, 3)]
+    extra = ['{"conversations": "not a prompt", "prompt": 4}', "{}", '{"system": "not a message"}']
+    first = PreferencePairs.from_pairs(pairs, extra=extra)
+    again = load_pairs(first.to_jsonl(tmp_path / "x.jsonl", extra=True))
+    assert again.fingerprint == first.fingerprint
+    assert again.extra_of([1, 2, 3], "conversations") == ["not a prompt", None, None]
+    assert again.extra_of([1, 2, 3], "system") == [None, None, "not a message"]
+    assert "extra" not in first.to_jsonl(tmp_path / "y.jsonl").read_text()
+
+
+# -- UMAP jobs ---------------------------------------------------------------------------------------------------------
+
+SLOW = """
+import json, sys, time
+request = json.loads(sys.stdin.readline())
+print(json.dumps({"step": 0, "total": 3}), flush=True)
+print(json.dumps({"step": 1, "total": 3}), flush=True)
+sys.stdin.read()
+"""
+QUICK = """
+import json, sys
+import numpy as np
+request = json.loads(sys.stdin.readline())
+np.save(request["folder"] + "/umap.npy", np.ones((2, 2 * len(request["rows"]), 2), np.float32))
+"""
+BROKEN = """
+import json, sys
+sys.stdin.readline()
+print("no message")
+print(json.dumps({"why": "the disk is full"}), flush=True)
+"""
+
+
+def jobs_run(monkeypatch, *programs):
+    """Let the jobs run these programs, one after another, in place of UMAP."""
+    waiting, start = list(programs), layers_umap.subprocess.Popen
+
+    def instead(_, **kwargs):
+        return start([sys.executable, "-c", waiting.pop(0)], **kwargs)
+
+    monkeypatch.setattr(layers_umap.subprocess, "Popen", instead)
+
+
+def until(wanted, folder, seconds=30):
+    began = time.monotonic()
+    while (now := layers_umap.state(folder))["state"] != wanted and time.monotonic() - began < seconds:
+        time.sleep(0.02)
+    return now
+
+
+def test_a_job_that_is_stopped_ends_at_once_and_the_next_one_runs(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    jobs_run(monkeypatch, SLOW, QUICK, QUICK)
+    rows = np.arange(5)
+    layers_umap.ask(first, rows)
+    layers_umap.ask(first, rows)  # asked for twice: begun once
+    layers_umap.ask(second, rows)
+    until("running", first)
+    began = time.monotonic()
+    while layers_umap.state(first)["step"] < 1 and time.monotonic() - began < 30:
+        time.sleep(0.02)
+    assert layers_umap.state(first) == {"state": "running", "step": 1, "total": 3, "why": ""}
+    assert layers_umap.state(second)["state"] == "waiting" and layers_umap.pending(second)
+    layers_umap.stop(first)
+    assert layers_umap.state(first)["state"] == "stopped" and not layers_umap.pending(first)
+    assert until("done", second)["state"] == "done"
+    assert layers_umap.result(second, 10).shape == (2, 10, 2)
+    assert layers_umap.result(second, 12) is None, "of other pairs"
+    layers_umap.ask(first, rows)  # asked for again after the stop
+    assert until("done", first)["state"] == "done"
+
+
+def test_one_that_waits_can_be_stopped_too(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    jobs_run(monkeypatch, SLOW)
+    layers_umap.ask(first, np.arange(3))
+    until("running", first)
+    layers_umap.ask(second, np.arange(3))
+    layers_umap.stop(second)
+    assert layers_umap.state(second)["state"] == "stopped"
+    layers_umap.stop(first)
+    layers_umap.stop(first)  # nothing to stop any more
+    assert layers_umap.state(first)["state"] == "stopped"
+
+
+def test_a_job_that_fails_says_why_and_can_be_tried_again(tmp_path, monkeypatch):
+    jobs_run(monkeypatch, BROKEN, QUICK)
+    layers_umap.ask(tmp_path, np.arange(3))
+    failed = until("failed", tmp_path)
+    assert failed["why"] == "UMAP could not be computed (the disk is full); this is PCA."
+    layers_umap.ask(tmp_path, np.arange(3))
+    assert until("done", tmp_path)["state"] == "done" and not (tmp_path / "umap.failed").exists()
+
+
+def test_a_torn_result_is_none(tmp_path):
+    (tmp_path / "umap.npy").write_bytes(b"torn")
+    assert layers_umap.result(tmp_path) is None
+
+
+def test_the_process_says_why_it_cannot(tmp_path):
+    """The real program, on a folder that holds no states: quick, because UMAP is imported only when it is needed."""
+    layers_umap.ask(tmp_path, np.arange(3))
+    assert "UMAP could not be computed" in until("failed", tmp_path)["why"]
