@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import UserError
-from workbench.ui import layers_pictures, layers_scores, layers_umap
+from workbench.ui import layers_pictures, layers_scores, layers_umap, state
 from workbench.ui import layers_view as lv
 from workbench.ui.state import Cache, Workspace
 
@@ -77,6 +77,7 @@ def pairs_of(run: Run) -> tuple[PreferencePairs, dict[int, int]]:
     source = str(run.config()["pairs"])
 
     def load() -> tuple[PreferencePairs, dict[int, int]]:
+        state.import_engine()  # datasets looks into transformers, which must not be half imported by another thread
         from workbench.pairs import load_pairs
 
         pairs = load_pairs(source)
@@ -148,8 +149,9 @@ def _picture(run: Run) -> dict[str, Any]:
 
 def extras_of(pairs: PreferencePairs, places: list[int | None]) -> list[dict[str, Any]]:
     """The source's other columns of the pairs at these positions, one dictionary each (empty for None)."""
-    kept = pairs.dataset["extra"]
-    found = [json.loads(kept[at]) if at is not None and kept[at] else {} for at in places]
+    there = [at for at in places if at is not None]
+    texts = iter(pairs.dataset.select_columns(["extra"]).select(there)["extra"])
+    found = [json.loads(next(texts) or "{}") if at is not None else {} for at in places]
     return [extra if isinstance(extra, dict) else {} for extra in found]
 
 
