@@ -99,7 +99,7 @@
     };
     const scatter = (who, name) => {
       const canvas = h('canvas', { class: 'rw-duo-canvas', role: 'img', onclick: press });
-      const x = h('span', { class: 'lb', style: 'right:0;bottom:2px' }), y = h('span', { class: 'lb', style: 'left:calc(50% + 8px);top:2px' });
+      const x = h('span', { class: 'lb', style: 'right:0;bottom:2px' }), y = h('span', { class: 'lb rw-yname' });
       return { canvas, x, y, element: h('figure', {}, h('figcaption', {}, h('b', { class: `key c-${who}` }, who === 'base' ? 'Before: the base model' : `After: ${name}`), h('span', { class: 'q sm' }, '')),
         h('div', { class: 'scat', style: '--h:300px' }, canvas, h('span', { class: 'lb b c-rejected key', style: 'left:4px;top:2px' }, 'rejected'), h('span', { class: 'lb b c-chosen key', style: 'right:4px;top:2px' }, 'chosen'), x, y)) };
     };
@@ -124,7 +124,7 @@
         top > 2 && line(2, { 'stroke-dasharray': '3 3', style: 'stroke:var(--rw-control-line)' }));
       const gutter = h('div', { class: 'mv-gut' }, ticks.map(t => put(h('span', { class: 'y' }, t > 0 ? `+${text(t)}` : text(t)), { bottom: `calc(${at(t) / 100} * var(--mv-h) + var(--mv-below))` })),
         h('span', { class: 't' }, h('b', {}, 'Moved'), h('br'), 'along the axis; 2 is from mean to mean'),
-        h('span', { class: 't auc' }, h('b', {}, 'AUC'), ' before, ', h('b', {}, 'after')), h('span', { class: 't rel' }, h('b', {}, 'Size'), ' of the state\u2019s'), h('span', { class: 't blk' }, h('b', {}, 'Block')));
+        h('span', { class: 't auc' }, h('b', {}, 'AUC'), ' before, ', h('b', {}, 'after')), h('span', { class: 't rel' }, h('b', {}, 'Size'), ' of the move'), h('span', { class: 't blk' }, h('b', {}, 'Block')));
       bars = columns;
       return h('div', { class: `mv-strip rw-${size}`, role: 'group', 'aria-label': 'How far each block\u2019s states moved; press a block to look at it' }, gutter,
         h('div', { class: 'mv-lane' }, put(h('div', { class: 'mv-cols' }, h('div', { class: 'bg' }, grid), columns), { '--n': n })));
@@ -137,7 +137,7 @@
         runs.map(([id, name]) => h('option', { value: id, selected: id === d.align }, name)));
       const ask = d.ask && L.button([d.ask.icon && L.icon(d.ask.icon), d.ask.label], 'sm', () => L.send({ action: d.ask.action }), { id: d.ask.id, disabled: d.ask.off });
       const kinds = d.phase === 'ready' && L.segments('Axes of before and after', [['axis', 'Preference axis'], ['pca', 'PCA']], kind, key => { kind = key; later(); });
-      return h('header', {}, h('div', {}, h('h2', {}, d.title), h('p', {}, d.phase === 'ready' ? [`${d.pairs.toLocaleString('en')} pairs, read by both models. Bars: `, h('span', { class: 'key c-chosen' }, 'chosen'), ' and ', h('span', { class: 'key c-rejected' }, 'rejected'), ' answers; points: where each answer lies.'] : d.lead)),
+      return h('header', {}, h('div', {}, h('h2', {}, d.title), h('p', {}, d.phase === 'ready' ? [`${d.pairs.toLocaleString('en')} pairs, read by both models: `, h('span', { class: 'key c-chosen' }, 'chosen'), ' and ', h('span', { class: 'key c-rejected' }, 'rejected'), ' answers.'] : d.lead)),
         h('div', { class: 'acts' }, choose, kinds, ask));
     };
     const body = d => {
@@ -148,7 +148,7 @@
       if (d.phase === 'failed' && d.error) return [h('div', { class: 'note err', role: 'alert' }, L.icon('err', 18), h('div', {}, d.error))];
       if (d.phase !== 'ready') return [];
       boxes = [scatter('base', d.name), scatter('aligned', d.name)];
-      return [chart(), h('div', { class: 'rw-duo' }, boxes.map(b => b.element)),
+      return [chart(), h('p', { class: 'xs q only-sm', style: 'margin:-14px 0 18px' }, 'Under each block: the AUC before, after, and the size of the move as a share of the state\u2019s.'), h('div', { class: 'rw-duo' }, boxes.map(b => b.element)),
         L.fold('moved', 'Numbers', L.meaningTable('What moved, block by block', d.head, d.cells, i => d.blocks[i].target))];
     };
     const words = () => {

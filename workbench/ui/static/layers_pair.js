@@ -19,7 +19,7 @@
     let state = null, places = {}, asked = null, waiting = 0;
 
     const move = by => L.scatter && L.send({ action: 'open', id: L.scatter.neighbour(L.pair && L.pair.kind === 'pair' ? L.pair.id : null, by) });
-    const hint = () => h('div', { class: 'rw-hint' }, h('p', { class: 'xs q' }, 'Click a point to read its pair; draw a lasso to inspect or drop several.'),
+    const hint = () => h('div', { class: 'rw-hint' }, h('p', { class: 'xs q' }, 'Click a point to read its pair; a lasso takes several.'),
       L.button(L.icon('back', 14), 'ghost sm', () => move(-1), { 'aria-label': 'Previous pair', title: 'Previous pair' }),
       L.button(L.icon('on', 14), 'ghost sm', () => move(1), { 'aria-label': 'Next pair', title: 'Next pair' }));
     const undo = () => L.button([L.icon('again', 14), 'Undo'], 'sm', () => L.send({ action: 'undo' }), { id: 'rw-pair-undo' });
