@@ -1,4 +1,4 @@
-"""Verbs about data: ``check`` (pairs) and ``separability`` (blocks)."""
+"""Verbs about data: ``check`` (pairs)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from workbench.cli.common import blocks, count, lasting, new_run, work_on
-from workbench.cli.terminal import ProgressLine, duration, plain, table
+from workbench.cli.common import count
+from workbench.cli.terminal import ProgressLine, table
 from workbench.errors import UserError
 from workbench.progress import Progress
 
-SCORES = ("layer", "probe_auc", "probe_auc_low", "probe_auc_high", "null_auc_p95", "paired_accuracy", "fisher")
-POOLINGS = ("mean", "last", "predicting")
-
 
 def add_verbs(verb) -> None:
-    """``check`` and ``separability``."""
+    """``check``."""
     it = verb("check", "Read pairs and report what was kept, dropped, and why.", check, show_check)
     it.add_argument("pairs", metavar="PAIRS")
     it.add_argument("--model", default="demo", help="whose tokens are counted (demo)")
@@ -28,17 +25,6 @@ def add_verbs(verb) -> None:
     )
     it.add_argument("--seed", type=int, default=0, help="of the split whose parts are compared (0)")
     it.add_argument("--out", metavar="F.jsonl", help="write the clean pairs")
-
-    it = verb("separability", "Score how well each block tells chosen from rejected.", separability, show_separability)
-    it.add_argument("--model", default="demo")
-    it.add_argument("--pairs", default="demo")
-    it.add_argument("--layers", type=blocks, metavar="all|3,4", help="which blocks to report (all)")
-    it.add_argument("--pool", choices=POOLINGS, default="mean", help="how an answer's states become one (mean)")
-    it.add_argument("--limit", type=count, metavar="N", help="take N pairs at random")
-    it.add_argument("--seed", type=int, default=0)
-    it.add_argument("--device", default="auto")
-    it.add_argument("--dtype", default="auto")
-    it.add_argument("--out", metavar="DIR", help="the folder for the scores (default: one among the runs)")
 
 
 def check(options: Namespace) -> dict[str, Any]:
@@ -127,38 +113,3 @@ def _columns(text: str | None) -> dict[str, str] | None:
     if not all(name.strip() and column.strip() for name, _, column in parts):
         raise UserError(f"{text!r} does not say which column is which: write prompt=question,chosen=good,rejected=bad.")
     return {name.strip(): column.strip() for name, _, column in parts}
-
-
-def separability(options: Namespace) -> dict[str, Any]:
-    """What ``separability --json`` prints."""
-    config = {
-        "model": lasting(options.model),
-        "pairs": lasting(options.pairs),
-        "pooling": options.pool,
-        "limit": options.limit,
-        "seed": options.seed,
-        "device": options.device,
-        "dtype": options.dtype,
-    }
-    result = work_on(new_run("separability", config, options.out), fresh=True)
-    if options.layers is not None:
-        known = [row["layer"] for row in result["layers"]]
-        if wrong := [layer for layer in options.layers if layer not in known]:
-            raise UserError(f"The model has blocks {known[0]} to {known[-1]}: {wrong[0]} is not one of them.")
-        result["layers"] = [row for row in result["layers"] if row["layer"] in options.layers]
-    return result
-
-
-def show_separability(result: dict[str, Any]) -> str:
-    """The scores for a reader."""
-    seconds = sum(result["seconds"].values())
-    return "\n".join(
-        [
-            result.get("finding", ""),
-            "",
-            table(result["layers"], SCORES),
-            "",
-            f"Suggested blocks: {plain(result['suggested_layers'])}. {result.get('reason', '')}",
-            f"{result['pairs']} pairs in {duration(seconds)}; kept in run {result['run']}",
-        ]
-    ).strip()

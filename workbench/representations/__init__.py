@@ -19,6 +19,7 @@ _HOMES = {
         "LayerScore",
         "Measured",
         "calibrate",
+        "held_out_auc",
         "held_out_projections",
         "preference_direction",
         "project_on",

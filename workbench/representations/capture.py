@@ -157,7 +157,7 @@ def capture(
     )
 
 
-def _batches(encoded: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
+def in_batches(encoded: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
     """Indices of sequences of about equal length, longest first (what does not fit into memory shows at once)."""
     batches: list[list[int]] = []
     for index in sorted(range(len(encoded)), key=lambda k: -len(encoded[k].ids)):
@@ -184,7 +184,7 @@ def _run(loaded: LoadedModel, encoded: Sequence[Encoded], reading: Reading, prog
     """The pooled states of all sequences in their order, float32 [L, S, d]."""
     from workbench.models import Trunk
 
-    batches = _batches(encoded, reading.batch_tokens)
+    batches = in_batches(encoded, reading.batch_tokens)
     states = np.empty((loaded.n_blocks, len(encoded), loaded.width), dtype=np.float32)
     total = sum(len(item.ids) for item in encoded)
     done, started = 0, time.monotonic()

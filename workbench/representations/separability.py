@@ -152,6 +152,16 @@ def measure(
     return Measured(scores, places, nulls, prompts)
 
 
+def held_out_auc(chosen: np.ndarray, rejected: np.ndarray, held: Folds) -> float:
+    """The probe's held-out AUC of one block alone, without band or interval: chosen, rejected float32 [N, d]."""
+    c, r = torch.from_numpy(chosen), torch.from_numpy(rejected)
+    values = [
+        (float(probe.auc(fold.chosen, fold.rejected)[0]), len(fold.pairs))
+        for fold in probe.held_out_scores(c, r, held, torch.ones(len(c), 1))
+    ]
+    return sum(value * count for value, count in values) / len(c)
+
+
 def _swaps(groups: np.ndarray, permutations: int, rng: np.random.Generator) -> np.ndarray:
     """[N, 1 + P] of +-1: the true labels, then random swaps. Pairs of one prompt are swapped together, because they
     may share a text; labelling that text both ways would make the band too narrow."""
