@@ -187,7 +187,8 @@ def _unwrapped(rows: Iterator[Numbered]) -> Iterator[Numbered]:
 def _rows_of(value: dict[str, Any], name: str) -> Iterator[Numbered]:
     """Rows in one object: the object of columns, the list under one of its keys, or the object itself."""
     if _is_columns(value):
-        rows: Any = (dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True))
+        columns = [list(cells.values()) if isinstance(cells, dict) else cells for cells in value.values()]
+        rows: Any = (dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True))
     else:
         inner = _column_of_rows(value)
         rows = inner if inner is not None else [value]
@@ -196,12 +197,16 @@ def _rows_of(value: dict[str, Any], name: str) -> Iterator[Numbered]:
 
 
 def _is_columns(value: Any) -> bool:
-    """{"prompt": [..], "chosen": [..], ...}: lists of one length, longer than a dialogue could be by accident."""
+    """{"prompt": [..], "chosen": [..], ...}: lists of one length, longer than a dialogue could be by accident. Or, as
+    ``DataFrame.to_json`` writes them, {"prompt": {"0": .., "1": ..}, ...}."""
+    if not isinstance(value, dict) or len(value) < 2:
+        return False
+    columns = list(value.values())
+    if all(isinstance(column, dict) and column for column in columns):
+        return all(list(column) == list(columns[0]) for column in columns) and all(map(str.isdigit, columns[0]))
     return (
-        isinstance(value, dict)
-        and len(value) > 1
-        and all(isinstance(column, list) and column for column in value.values())
-        and len({len(column) for column in value.values()}) == 1
+        all(isinstance(column, list) and column for column in columns)
+        and len({len(column) for column in columns}) == 1
         and not any(isinstance(item, dict) for name in ("chosen", "rejected") for item in value.get(name, [])[:1])
     )
 

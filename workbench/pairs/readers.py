@@ -209,7 +209,7 @@ def open_parquet(file: BinaryIO, name: str) -> Table:
     if not total:
         raise UserError(f"{name} has columns ({', '.join(columns)}) but no rows: give at least one pair.")
     unpacked = sum(group.total_byte_size for group in groups)
-    step = max(1, min(1000, (8 << 20) * total // max(unpacked, 1)))
+    step = max(1, min(1000, (2 << 20) * total // max(unpacked, 1)))
     done = 0
 
     def rows() -> Iterator[Numbered]:

@@ -254,8 +254,9 @@ def spliced(dataset: Dataset, start: int, end: int, new: Dataset) -> Dataset:
     from datasets import concatenate_datasets
 
     if dataset.cache_files or dataset.data.nbytes > IN_MEMORY:
-        parts = [dataset.select(range(start)), new, dataset.select(range(end, len(dataset)))]
-        return concatenate_datasets([part for part in parts if len(part)])
+        before = [dataset.select(range(start))] if start else []
+        after = [dataset.select(range(end, len(dataset)))] if end < len(dataset) else []
+        return concatenate_datasets([*before, new, *after])
     import pyarrow as pa
 
     table, row = (item.with_format("arrow")[:] for item in (dataset, new))

@@ -146,10 +146,12 @@ def _named(cells: list[str], name: str) -> list[str]:
 
 # -- what is written into cells ----------------------------------------------------------------------------------------
 
-_KEYS = r"role|content|from|value|messages|full_text|text|pm_score|answer_id|name|weight|train|tools"
-_NESTED = re.compile(rf"""\s*(?:\[\s*)?\{{\s*["'](?:{_KEYS})["']\s*:""")
-_TURNS = re.compile(r"""\s*\[\s*(?:\[\s*["']|\])""")
-_QUOTED = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\}\s+(?=\{)""", re.DOTALL)
+_NESTED = re.compile(r"""\s*(?:\[\s*)?\{\s*["']\w+["']\s*:""")
+_TURNS = re.compile(r"""\s*\[\s*(?:\[\s*["']|array\(|\])""")
+_ARRAYS = re.compile(
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|array\(|,\s*dtype=\w+\)|(?<=[}\])])(?:,\s*dtype=\w+\))?\s+(?=array\(|[\[{])""",
+    re.DOTALL,
+)
 
 
 def _cell(cell: str, column: str) -> Any:
@@ -171,12 +173,24 @@ def _parsed(cell: str) -> Any:
         return json.loads(cell)
     except (ValueError, RecursionError):
         pass
-    for text in (cell, None):
+    for write in (str, _without_arrays):
         try:
-            return ast.literal_eval((text or _QUOTED.sub(lambda found: found[1] or "}, ", cell)).strip())
+            return ast.literal_eval(write(cell).strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return cell
+
+
+def _without_arrays(cell: str) -> str:
+    """Lists where NumPy wrote arrays: "[{...}\\n {...}]" without commas, or "array([...], dtype=object)". Texts in quotes
+    stay as they are."""
+
+    def instead(found: re.Match) -> str:
+        if found[1]:
+            return found[1]
+        return ", " if found[0][-1].isspace() else ""
+
+    return _ARRAYS.sub(instead, cell)
 
 
 def _is_nested(value: Any) -> bool:
