@@ -120,6 +120,7 @@ class PreferencePairs:
         self._numbers: np.ndarray | None = None
         self._keys: np.ndarray | None = None
         self._holds: TableFile | None = None  # a file that must stay while these pairs are read from it
+        self._drawn: dict[int, np.ndarray] = {}  # seed -> what decides the order of dealing, uint64 [N, 2]
         self._sides: dict[tuple[int, float | int | None], np.ndarray] = {}
         self._found: dict[str, np.ndarray] = {}
 
@@ -151,10 +152,13 @@ class PreferencePairs:
         positions: np.ndarray | None = None,
         ids: np.ndarray | None = None,
         keys: np.ndarray | None = None,
+        lots: dict[int, np.ndarray] | None = None,
     ) -> PreferencePairs:
         """What is known already: the file behind the data set and which of its rows these are (ascending), all row
-        numbers [N], hashes of all prompts' keys, uint64 [N, 2]. Gives back these pairs."""
+        numbers [N], hashes of all prompts' keys, uint64 [N, 2], and for some seeds what :func:`lot` says of them, uint64
+        [N, 2]. Gives back these pairs."""
         self._file, self._positions, self._numbers, self._keys = file, positions, ids, keys
+        self._drawn = lots or {}
         return self
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -269,6 +273,7 @@ class PreferencePairs:
         made._holds = self._file or self._holds
         made._numbers = None if self._numbers is None else self._numbers[chosen]
         made._keys = None if self._keys is None else self._keys[chosen]
+        made._drawn = {seed: drawn[chosen] for seed, drawn in self._drawn.items()}
         return made
 
     def without(self, ids: Iterable[int]) -> PreferencePairs:
@@ -300,6 +305,9 @@ class PreferencePairs:
         made._holds = self._file or self._holds
         made._numbers = np.concatenate([self.numbers[:index], [pair.id], self.numbers[end:]])
         made._keys = np.concatenate([self.prompt_hashes[:index], new.prompt_hashes, self.prompt_hashes[end:]])
+        made._drawn = {
+            seed: np.concatenate([drawn[:index], new._lots(seed), drawn[end:]]) for seed, drawn in self._drawn.items()
+        }
         return made
 
     def _same_answers(self, pair: Pair) -> list[int]:
@@ -388,13 +396,15 @@ class PreferencePairs:
 
     def _order(self, seed: int, first: np.ndarray) -> list[int]:
         """The groups of equal prompts (``first`` is where each stands first) in the order in which they are dealt."""
-        group_at = dict(zip(first.tolist(), range(len(first)), strict=True))
-        digests: list[tuple[bytes, int]] = []
-        prompts = (prompt for batch in self.batches("prompt") for prompt in batch.column("prompt").to_pylist())
-        for index, prompt in enumerate(prompts):
-            if (group := group_at.get(index)) is not None:
-                digests.append((hashlib.sha256(f"{seed}\n{prompt_key(prompt)}".encode()).digest(), group))
-        return [group for _, group in sorted(digests)]
+        drawn = self._lots(seed)[first]
+        return np.lexsort((drawn[:, 1], drawn[:, 0])).tolist()
+
+    def _lots(self, seed: int) -> np.ndarray:
+        """What decides the order of dealing: :func:`lot` of every pair's prompt, uint64 [N, 2]."""
+        if seed not in self._drawn:
+            keys = (prompt_key(row) for batch in self.batches("prompt") for row in batch.column("prompt").to_pylist())
+            self._drawn[seed] = np.frombuffer(b"".join(lot(seed, key) for key in keys), dtype=">u8").reshape(-1, 2)
+        return self._drawn[seed]
 
     # -- showing -----------------------------------------------------------------------------------------------------
 
@@ -474,6 +484,11 @@ class PreferencePairs:
             for row in batch.to_pylist():
                 others = json.loads(row.get("extra") or "{}")
                 yield _record(_pair(row)) | ({"extra": others} if others else {})
+
+
+def lot(seed: int, key: str) -> bytes:
+    """16 bytes by whose order a split deals prompts with these keys: the same on every machine."""
+    return hashlib.sha256(f"{seed}\n{key}".encode()).digest()[:16]
 
 
 def _pair(row: dict[str, Any]) -> Pair:

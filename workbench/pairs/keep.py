@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.errors import UserError
 from workbench.pairs.checks import REASONS, both_ways, describe_dropped, find_warnings, sound
-from workbench.pairs.core import MIN_PAIRS, Pair, PreferencePairs, Report
+from workbench.pairs.core import MIN_PAIRS, Pair, PreferencePairs, Report, lot
 from workbench.pairs.forms import Raw
 from workbench.pairs.hints import BY_WORDS, Languages, Marks, hint_warnings, length_hints, near_duplicates
 from workbench.pairs.messages import Message, Unfit, prompt_key, prompt_text
@@ -44,6 +44,7 @@ class Keeper:
         self._seen: dict[bytes, int] = {}
         self._against: set[int] = set()
         self._ids, self._sizes, self._texts = array("q"), array("q"), bytearray()
+        self._lots = bytearray()  # of the seed that everybody begins with
         self._marks, self._languages = Marks(), Languages()
         self.read = 0
         self.dropped: dict[str, list[int]] = {}
@@ -80,7 +81,9 @@ class Keeper:
         asked = prompt_text(pair.prompt)
         self._sizes.extend((sum(len(m["content"]) for m in pair.prompt), len(pair.chosen), len(pair.rejected)))
         self._texts += prompt[:8] + chosen[:8] + rejected[:8]
-        self._marks.add(key_hash(pair.prompt), asked, pair.chosen, pair.rejected)
+        plain = prompt_key(pair.prompt)
+        self._lots += lot(0, plain)
+        self._marks.add(_hash(plain), asked, pair.chosen, pair.rejected)
         self._languages.add(pair.id, asked, pair.chosen, pair.rejected)
 
     def finish(self, form: Any, roles: dict[str, str], called: str, name: str, source: str) -> PreferencePairs:
@@ -106,7 +109,8 @@ class Keeper:
         dataset, file = self._writer.finish(gone)
         marks = self._marks.arrays(kept)
         pairs = PreferencePairs(dataset, Report(form.name, self.read, count), name, source)
-        pairs.remember(file=file, ids=ids[kept], keys=marks[0])
+        lots = np.frombuffer(bytes(self._lots), dtype=">u8").reshape(-1, 2)[kept]
+        pairs.remember(file=file, ids=ids[kept], keys=marks[0], lots={0: lots})
         sizes = np.frombuffer(self._sizes, dtype=np.int64).reshape(-1, 3)[kept]
         hints = self._languages.found(self._against)
         texts = _texts(pairs) if count <= BY_WORDS else None
