@@ -24,8 +24,8 @@
 
   /** A fold that stays as the visitor left it when what is around it is drawn anew. */
   L.fold = (key, summary, content, classes = 'more') => {
-    const fold = h('details', { class: classes, open: !!L.open[key], 'data-fold': key }, h('summary', {}, summary), content);
-    fold.addEventListener('toggle', () => { L.open[key] = fold.open; });
+    const fold = h('details', { class: classes, open: !!L.open[key], 'data-fold': key }, h('summary', { onclick: () => { L.open[key] = !fold.open; } }, summary), content);
+    fold.addEventListener('toggle', () => { if (fold.isConnected) L.open[key] = fold.open; });
     return fold;
   };
 
@@ -76,7 +76,7 @@
       h('input', { type: 'radio', name: `rw-read-${key}`, value, checked: value === r[key], onchange: () => { again = `${key}=${value}`; L.send({ action: 'read', pooling: r.pooling, site: r.site, [key]: value }); } }),
       h('span', {}, h('b', {}, name), captured && h('span', { class: 'tag' }, 'captured'), h('small', {}, meaning)))));
     return L.fold('reading', [h('span', {}, 'Read: ', h('b', {}, r.words)), h('small', {}, r.meaning)],
-      h('div', { class: 'rw-choices2', id: 'rw-reading' }, choice('One vector per answer', 'pooling', r.poolings), choice('Where in each block', 'site', r.sites)), 'more rw-readfold');
+      h('div', { class: 'rw-choices2', id: 'rw-layers-reading' }, choice('One vector per answer', 'pooling', r.poolings), choice('Where in each block', 'site', r.sites)), 'more rw-readfold');
   };
   const refocus = host => {
     if (!again) return;
@@ -165,7 +165,7 @@
     const top = h('div', {}), middle = h('div', {});
     const pairPanel = h('section', { class: 'panel', id: 'rw-pair' }), controls = h('section', { class: 'panel', id: 'rw-controls', style: 'flex:1' });
     host.replaceChildren(top, middle);
-    let shown = '', strip = null, pair = null, moved = null, keep = 0;
+    let shown = '', read = '', strip = null, pair = null, moved = null, keep = 0;
 
     const applyPicks = () => {
       strip && strip.picks();
@@ -246,8 +246,9 @@
         pair.draw();
         moved.draw();
       }
-      const stripPanel = middle.firstChild, old = stripPanel.querySelector('.rw-readfold');
-      if (old) old.replaceWith(reading()); else stripPanel.querySelector('header').after(reading());
+      const stripPanel = middle.firstChild, old = stripPanel.querySelector('.rw-readfold'), now = JSON.stringify(view.reading);
+      if (!old) stripPanel.querySelector('header').after(reading()); else if (now !== read) old.replaceWith(reading());
+      read = now;
       refocus(middle);
       drawControls(controls);
       applyPicks();
