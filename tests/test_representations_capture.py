@@ -14,6 +14,8 @@ from workbench.progress import Progress
 from workbench.representations.capture import capture
 from workbench.tokens import Limits
 
+SIDES = ("chosen", "rejected")
+
 
 class Rows:
     """As much of PreferencePairs as capturing uses."""
@@ -50,8 +52,9 @@ def slowly(loaded, pairs, pooling):
     loaded.blocks[-1].register_forward_hook(
         lambda module, args, output: raw.update(last=output[0] if isinstance(output, tuple) else output)
     )
-    for s, side in enumerate(("chosen", "rejected")):
+    for s, side in enumerate(SIDES):
         for n, row in enumerate(pairs.rows):
+            lengths = [len(i.ids) - i.start for i in (loaded.boundary.encode(row["prompt"], row[k]) for k in SIDES)]
             item = loaded.boundary.encode(row["prompt"], row[side])
             with torch.no_grad():
                 states = loaded.model(torch.tensor([item.ids]), output_hidden_states=True).hidden_states
@@ -59,11 +62,12 @@ def slowly(loaded, pairs, pooling):
             for layer, hidden in enumerate(blocks):
                 part = {"mean": hidden[0, item.start :], "last": hidden[0, -1:]}
                 part["predicting"] = hidden[0, item.start - 1 : -1]
+                part["difference"] = hidden[0, item.start : item.start + min(lengths)]
                 found[s, layer, n] = part[pooling].mean(0)
     return found
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last", "predicting"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "predicting", "difference"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_pooled_states_equal_a_slow_independent_computation(loaded, pairs, pooling, side):
     acts = capture(loaded, pairs, pooling=pooling, side=side, batch_tokens=400)
@@ -146,6 +150,8 @@ def test_longer_input_than_the_context_is_cut_and_said(pairs):
 def test_what_the_user_can_mend_is_said(loaded, pairs):
     with pytest.raises(UserError, match=r"no pooling 'median'.*mean, last, predicting"):
         capture(loaded, pairs, pooling="median")
+    with pytest.raises(UserError, match=r"no site 'head'.*block, attention, mlp"):
+        capture(loaded, pairs, site="head")
     with pytest.raises(UserError, match="no pairs"):
         capture(loaded, Rows([]))
     broken = tiny_model(seed=1)
@@ -193,6 +199,64 @@ def test_a_disk_that_refuses_is_said_and_loses_nothing(loaded, pairs, tmp_path, 
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [path.name]
 
 
+def test_the_two_sides_difference_is_the_mean_difference_token_by_token(loaded, pairs):
+    acts = capture(loaded, pairs, pooling="difference")
+    for n in (2, 3):
+        items = [loaded.boundary.encode(pairs.rows[n]["prompt"], pairs.rows[n][side]) for side in SIDES]
+        states = [loaded.model(torch.tensor([i.ids]), output_hidden_states=True).hidden_states[1][0] for i in items]
+        both = [hidden[item.start :] for hidden, item in zip(states, items, strict=True)]
+        assert len(both[0]) != len(both[1])
+        by_token = [a - b for a, b in zip(*both, strict=False)]
+        np.testing.assert_allclose(acts.chosen[0, n] - acts.rejected[0, n], torch.stack(by_token).mean(0), atol=2e-5)
+
+
+# -- tokens on the preference axis -------------------------------------------------------------------------------------
+
+
+class One:
+    def __init__(self, row):
+        self.prompt, self.chosen, self.rejected = row["prompt"], row["chosen"], row["rejected"]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "predicting"])
+@pytest.mark.parametrize("site", ["block", "mlp"])
+def test_the_mean_of_a_pairs_token_values_is_its_pooled_states_projection(loaded, pairs, pooling, site):
+    acts = capture(loaded, pairs, pooling=pooling, site=site)
+    for n in (0, 7):
+        found = rep.token_projections(loaded, One(pairs.rows[n]), acts)
+        for side, states in (("chosen", acts.chosen), ("rejected", acts.rejected)):
+            assert len(found[side]["values"]) == loaded.n_blocks
+            for layer, values in enumerate(found[side]["values"]):
+                assert len(values) == len(found[side]["tokens"])
+                direction = rep.preference_direction(acts, layer)
+                place = rep.project_on(states[layer, n], direction, rep.calibrate(acts, layer, direction))
+                assert np.mean(values) == pytest.approx(float(place), abs=5e-3)
+    assert "all captured pairs" in found["note"]
+
+
+def test_tokens_join_to_the_text_also_where_characters_are_spread_over_them(loaded, pairs):
+    acts = capture(loaded, pairs)
+    row = {"prompt": "what is it?", "chosen": "a 🦊 fox, \n  日本 é! ", "rejected": "मन ok"}
+    found = rep.token_projections(loaded, One(row), acts)
+    for side in SIDES:
+        tokens = found[side]["tokens"]
+        assert "".join(tokens).removesuffix("<|end|>") == row[side]
+        assert len(tokens) == len(found[side]["values"][0])
+        assert not any("\ufffd" in token for token in tokens)
+    assert "🦊" in found["chosen"]["tokens"]
+    assert found["chosen"]["tokens"][found["chosen"]["tokens"].index("🦊") - 1] == ""
+
+
+def test_tokens_on_the_axis_of_something_else_are_refused(loaded, pairs):
+    acts = capture(loaded, pairs)
+    with pytest.raises(UserError, match="of the site block, not mlp"):
+        rep.token_projections(loaded, One(PAIRS[0]), acts, "mlp")
+    with pytest.raises(UserError, match="another model's"):
+        rep.token_projections(tiny_model(seed=5), One(PAIRS[0]), acts)
+    with pytest.raises(UserError, match="do not fit"):
+        rep.token_projections(loaded, One(PAIRS[0]), replace(acts, model_fingerprint="", chosen=acts.chosen[:1]))
+
+
 # -- the whole of step 2 -----------------------------------------------------------------------------------------------
 
 
@@ -214,9 +278,18 @@ def test_step_two_in_one_piece(layers, pairs, tmp_path):
     assert all(row["probe_auc"] > 0.95 for row in values["layers"])  # the two sides use different words
     assert len(values["suggested_layers"]) == min(layers, 2)
     controls = {control["name"]: control for control in values["controls"]}
+    assert list(controls) == ["length", "words", "prompt", "random"]
     assert controls["prompt"]["auc"] == 0.5
     assert controls["words"]["auc"] > 0.95
+    assert values["shortcut"].startswith("The words alone, in no order, tell chosen from rejected as well as any block")
+    assert (values["site"], values["pooling"], values["notes"]) == ("block", "mean", [])
+    assert {"d_prime", "explained"} <= set(values["layers"][0])
     assert analysis.pca.coords.shape == analysis.axis.coords.shape == (layers, 48, 2)
+    assert analysis.pictures.pca3.coords.shape == analysis.pictures.axis3.coords.shape == (layers, 48, 3)
+    np.testing.assert_array_equal(analysis.axis.coords[..., 0], analysis.held_out)
+    np.testing.assert_array_equal(analysis.pictures.axis3.coords[..., 0], analysis.held_out)
+    places = rep.held_out_projections(analysis.acts, groups=analysis.groups)
+    np.testing.assert_allclose(analysis.held_out, places, atol=1e-5)
 
     analysis.save(tmp_path / "step2")
     again = rep.Analysis.load(tmp_path / "step2")

@@ -291,7 +291,7 @@ class Trunk(nn.Module):
 
         def keep(index: int) -> Callable:
             def hook(module: nn.Module, args: tuple, output: Any) -> None:
-                hidden = output[0] if isinstance(output, tuple) else output
+                hidden = output[0] if isinstance(output, (tuple, list)) else output
                 if hidden.ndim == 2:  # a part that sees all tokens in one row
                     hidden = hidden.view(*input_ids.shape, -1)
                 if reduce:

@@ -11,6 +11,7 @@ the attention; such blocks have no MLP.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,18 +121,17 @@ def _parts(block: nn.Module, args: tuple, named: dict, hint: dict[str, str] | No
     allowed = _EXACT.get(start.dtype, _ROUNDED)
     once = {call.path: call for call in calls if call.output is not None}
     if hint and all(path in once for path in hint.values()):
-        chosen = [once[path] for path in hint.values()]
-        if _error(start, end, chosen) < allowed:
+        chosen = tuple(once[path] for path in hint.values())
+        if _sum(start, end, chosen).error < allowed:
             return dict(hint)
     candidates = [call for call in once.values() if float(call.output.norm()) > 0]
     for count in (1, 2):  # one part is enough for a block that only mixes; more parts always fit at least as well
-        sums = [(_error(start, end, some), some) for some in itertools.combinations(candidates, count)]
-        fitting = [(error, some) for error, some in sums if error < allowed]
+        sums = [_sum(start, end, parts) for parts in itertools.combinations(candidates, count)]
+        fitting = [found for found in sums if found.error < allowed and found.keeps_input]
         if fitting:
-            best = min(error for error, _ in fitting)
-            close = [some for error, some in fitting if error <= max(2 * best, allowed / 100)]
-            chosen = min(close, key=lambda some: sum(call.path.count(".") for call in some))
-            return _named(block, args, named, chosen, calls)
+            best = min(found.error for found in fitting)
+            close = [found for found in fitting if found.error <= max(2 * best, allowed / 100)]
+            return _named(block, args, named, min(close, key=lambda found: found.oddity).parts, calls)
     return None
 
 
@@ -147,7 +147,7 @@ def _watch(block: nn.Module, args: tuple, named: dict, shape: torch.Size) -> tup
 
     def keep(path: str):
         def hook(module: nn.Module, taken: tuple, taken_named: dict, output: Any) -> None:
-            out = output[0] if isinstance(output, tuple) else output
+            out = output[0] if isinstance(output, (tuple, list)) else output
             fits = isinstance(out, Tensor) and out.shape[-1] == shape[-1] and out.numel() == shape.numel()
             kept = out.detach().reshape(-1, shape[-1]).float().clone() if fits else None
             inputs = _copies(taken), {name: _copies(value) for name, value in taken_named.items()}
@@ -163,22 +163,43 @@ def _watch(block: nn.Module, args: tuple, named: dict, shape: torch.Size) -> tup
     finally:
         for hook in hooks:
             hook.remove()
-    output = output[0] if isinstance(output, tuple) else output
+    output = output[0] if isinstance(output, (tuple, list)) else output
     order = [path for path, _ in block.named_modules() if path in calls]
     once = [calls[path][0] for path in sorted(order, key=lambda path: path.count(".")) if len(calls[path]) == 1]
     return output.reshape(-1, shape[-1]).float(), once
 
 
-def _error(start: Tensor, end: Tensor, parts: Any) -> float:
-    """How far the block's output is from a weighted sum of its input and the parts' outputs: the median over tokens
-    of the error's size in units of what the block adds."""
+@dataclass
+class _Sum:
+    """A weighted sum of a block's input and some parts' outputs; ``error``: the median over tokens of the size of what
+    it misses, in units of what the block adds."""
+
+    parts: tuple[_Call, ...]
+    weights: list[float]
+    error: float
+
+    @property
+    def keeps_input(self) -> bool:
+        """Whether the block's input is in it: a part that adds the input itself is no part that is added."""
+        return abs(self.weights[0]) > 0.05
+
+    @property
+    def oddity(self) -> tuple[float, int]:
+        """How far the weights are from 1, then how deep the parts lie: the plainest of equal sums is meant."""
+        return round(sum(abs(math.log(max(abs(w), 1e-9))) for w in self.weights), 2), sum(
+            call.path.count(".") for call in self.parts
+        )
+
+
+def _sum(start: Tensor, end: Tensor, parts: tuple[_Call, ...]) -> _Sum:
+    """The best weights for these parts, and how well they do."""
     columns = [start.reshape(end.shape).float(), *(part.output for part in parts)]
     scale = (end - columns[0]).norm(dim=1, keepdim=True).clamp(min=1e-20)  # so that no single token decides
-    table = torch.stack([(column / scale).flatten() for column in columns], dim=1).double()
-    wanted = (end / scale).flatten().double()
-    weights = torch.linalg.lstsq(table.cpu(), wanted.cpu()[:, None], driver="gelsd").solution[:, 0]
-    rest = wanted.cpu() - table.cpu() @ weights
-    return float(rest.reshape(end.shape).norm(dim=1).median())
+    table = torch.stack([(column / scale).flatten() for column in columns], dim=1).double().cpu()
+    wanted = (end / scale).flatten().double().cpu()
+    weights = torch.linalg.lstsq(table, wanted[:, None], driver="gelsd").solution[:, 0]
+    rest = (wanted - table @ weights).reshape(end.shape)
+    return _Sum(parts, weights.tolist(), float(rest.norm(dim=1).median()))
 
 
 def _named(
@@ -187,13 +208,15 @@ def _named(
     """Which of the parts is the attention: the one that lies in what mixes positions, or comes of it alone (a norm or
     dropout after it): when all that mixes is silenced, it is the same at every token."""
     mixers = [path for path, _ in block.named_children() if _mixes(block, path, calls)]
-    silent = {call.path: call.output for call in _silenced(block, args, named, mixers)}
-    mixing = []
-    for call in chosen:
-        output = silent.get(call.path)
-        level = output is not None and float((output - output[:1]).norm()) <= 1e-4 * float(call.output.norm())
-        if call.path.split(".")[0] in mixers or level:
-            mixing.append(call)
+    mixing = [call for call in chosen if call.path.split(".")[0] in mixers]
+    if not mixing:
+        silent = {call.path: call.output for call in _silenced(block, args, named, mixers)}
+        mixing = [
+            call
+            for call in chosen
+            if (output := silent.get(call.path)) is not None
+            and float((output - output[:1]).norm()) <= 1e-4 * float(call.output.norm())
+        ]
     if len(mixing) != 1:
         return None
     rest = [call for call in chosen if call is not mixing[0]]
@@ -230,7 +253,7 @@ def _mixes(block: nn.Module, child: str, calls: list[_Call]) -> bool:
         slope = torch.linspace(-1, 1, first.shape[1], device=first.device)
         first[0] += (change * first.float().std() * slope).to(first.dtype)
         output = module(*args, **named)
-        output = output[0] if isinstance(output, tuple) else output
+        output = output[0] if isinstance(output, (tuple, list)) else output
         return output.reshape(-1, output.shape[-1])[1:].float()
 
     plain = later(0.0)

@@ -30,7 +30,7 @@ _HOMES = {
     "suggestion": ("Suggestion", "finding", "suggest"),
     "tokens_along": ("token_projections",),
     "umaps": ("umap_aligned", "umap_layer"),
-    "untrained": ("measure_untrained", "untrained"),
+    "untrained": ("measure_untrained", "untrained_model"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

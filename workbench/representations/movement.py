@@ -107,7 +107,7 @@ def measure_movement(
         was = np.concatenate([before.chosen[layer], before.rejected[layer]])
         now = np.concatenate([after.chosen[layer], after.rejected[layer]])
         places = _places(before, layer, now, held)
-        moved = places - pictures.axis.coords[layer, :, 0]
+        moved = places - _places(before, layer, was, held)
         pca.append(frame.principal(now)[:, :2] @ pictures.turns["pca"][layer])
         beside = frame.orthogonal(now)[:, :1] @ pictures.turns["axis"][layer]
         axis.append(np.concatenate([places[:, None], beside], axis=1))
@@ -170,7 +170,7 @@ def finding(rows: Sequence[LayerMove], targets: Sequence[int] = ()) -> str:
             "preference axis"
         )
     towards = "chosen" if most.shift > 0 else "rejected"
-    aimed = f", where it was aimed at blocks {', '.join(map(str, targets))}" if targets else ""
+    aimed = f", aimed at block{'s' if len(targets) > 1 else ''} {', '.join(map(str, targets))}" if targets else ""
     first = next(row.layer for row in rows if abs(row.shift) >= _NOTHING and row.shift * most.shift > 0)
     start = f" from block {first} on" if first < most.layer else ""
     return (

@@ -7,62 +7,62 @@ from collections.abc import Sequence
 from workbench.representations.controls import Control
 from workbench.representations.separability import LayerScore
 
-_NAMES = {"length": "Length alone", "words": "The words alone, in no order,", "random": "An untrained model"}
-_MEANS = {
-    "length": "nothing here shows preference",
-    "words": "nothing here shows more than word choice",
-    "random": "what is read here needed no training",
+# By name, the simplest first: how it begins a sentence (with its verb), how it stands within one, what follows from it.
+_WORDS = {
+    "length": ("Length alone tells", "length", "nothing here shows preference"),
+    "words": ("The words alone, in no order, tell", "the words", "nothing here shows more than the choice of words"),
+    "random": ("An untrained model tells", "an untrained model", "what is read here needed no training"),
 }
+_EQUAL = 0.02  # AUCs closer than this are called equally good
 
 
 def explaining(scores: Sequence[LayerScore], controls: Sequence[Control]) -> list[Control]:
-    """The controls that beat chance and whose interval reaches that of the best block (on the same pairs), the
-    simplest first: the best block cannot be told from them."""
+    """The controls that beat chance and whose 95% interval reaches that of the best block (on the same pairs), so that
+    the best block cannot be told from them: what explains most first, of equals the simplest."""
     best = max(scores, key=lambda row: row.probe_auc)
-    ordered = [control for name in _NAMES for control in controls if control.name == name]
-    return [
+    found = [
         control
-        for control in ordered
-        if control.above_chance and control.high >= (control.rival or {"low": best.probe_auc_low})["low"]
+        for name in _WORDS
+        for control in controls
+        if control.name == name
+        and control.above_chance
+        and control.high >= (control.rival or {"low": best.probe_auc_low})["low"]
     ]
+    most = max((control.auc for control in found), default=0.0)
+    return sorted(found, key=lambda control: control.auc < most - _EQUAL)  # stable: the simplest stays first
 
 
 def shortcut(scores: Sequence[LayerScore], controls: Sequence[Control]) -> str:
-    """One sentence: what tells the sides as well as the best block does, or by how much the best block is ahead.
+    """One sentence: what tells the sides as well as the best block does, or what the best block is ahead of.
 
-    A control explains the scores where it beats chance and its 95% interval overlaps that of the best block.
+    Decided by intervals: a control explains the scores where it beats chance and its 95% interval overlaps that of the
+    best block.
     """
     best = max(scores, key=lambda row: row.probe_auc)
     found = explaining(scores, controls)
+    if not found:
+        return _ahead(best, controls)
+    first, more = found[0], found[1:]
+    begins, _, means = _WORDS[first.name]
     if not best.above_chance:
-        if found:
-            first = found[0]
-            return (
-                f"{_NAMES[first.name]} tells chosen from rejected (AUC {first.auc:.2f}) while no block beats chance: "
-                f"{_MEANS[first.name]}."
-            ).replace("alone, in no order, tells", "alone, in no order, tell")
+        return f"{begins} chosen from rejected (AUC {first.auc:.2f}) while no block beats chance: {means}."
+    rival = (first.rival or {"auc": best.probe_auc})["auc"]
+    also = " and ".join(f"{_WORDS[control.name][1]} ({control.auc:.2f})" for control in more)
+    if rival - first.auc <= _EQUAL:
+        also = f", and so {'does' if len(more) == 1 and more[0].name != 'words' else 'do'} {also}" if more else ""
+        return f"{begins} chosen from rejected as well as any block (AUC {first.auc:.2f} against {rival:.2f}){also}: {means}."
+    also = f", nor from {also}" if more else ""
+    return (
+        f"On {first.pairs} pairs the best block (AUC {rival:.2f}) cannot be told from {_WORDS[first.name][1]} "
+        f"({first.auc:.2f}){also}: more pairs would show whether it knows more."
+    )
+
+
+def _ahead(best: LayerScore, controls: Sequence[Control]) -> str:
+    if not best.above_chance:
         return "No block beats chance, so there is nothing that length or words would have to explain."
-    if found:
-        first = found[0]
-        verb = "tell" if first.name == "words" else "tells"
-        against = (first.rival or {"auc": best.probe_auc})["auc"]
-        also = _also(found[1:])
-        return (
-            f"{_NAMES[first.name]} {verb} chosen from rejected as well as any block (AUC {first.auc:.2f} against "
-            f"{against:.2f}){also}: {_MEANS[first.name]}."
-        )
-    shown = [control for control in controls if control.name in _NAMES]
+    shown = [f"{_WORDS[name][1]} ({one.auc:.2f})" for name in _WORDS for one in controls if one.name == name]
     if not shown:
         return f"Block {best.layer} tells chosen from rejected (AUC {best.probe_auc:.2f}); no control was measured."
-    words = {"length": "length", "words": "the words", "random": "an untrained model"}
-    beaten = [f"{words[control.name]} ({control.auc:.2f})" for control in shown]
-    listed = beaten[0] if len(beaten) == 1 else f"{', '.join(beaten[:-1])} or {beaten[-1]}"
+    listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
     return f"Block {best.layer} tells chosen from rejected better (AUC {best.probe_auc:.2f}) than {listed} can."
-
-
-def _also(more: Sequence[Control]) -> str:
-    words = {"words": "the words", "random": "an untrained model"}
-    names = [f"{words[control.name]} ({control.auc:.2f})" for control in more]
-    if not names:
-        return ""
-    return f", and so {'do' if len(names) > 1 or more[0].name == 'words' else 'does'} {' and '.join(names)}"

@@ -53,7 +53,7 @@ def measure_untrained(
         return None, ["The untrained model was left out: its pairs have fewer than 4 different prompts."]
     progress("score", message="control: an untrained model")
     try:
-        other = untrained(loaded, seed)
+        other = untrained_model(loaded, seed)
         few = [encoded[k] for k in (*rows, *(rows + len(acts)))]
         states = capture(
             other,
@@ -79,7 +79,7 @@ def measure_untrained(
     return control, notes
 
 
-def untrained(loaded: LoadedModel, seed: int = 0) -> LoadedModel:
+def untrained_model(loaded: LoadedModel, seed: int = 0) -> LoadedModel:
     """The same architecture, at most 8 blocks of it, with the random weights its family starts training from.
 
     Raises UserError where it would not fit into the free memory, or cannot be built.
