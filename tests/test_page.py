@@ -10,7 +10,7 @@ from browser import browser, overflow, page, server  # noqa: F401
 from playwright.sync_api import expect
 
 from workbench.errors import UserError
-from workbench.ui import context, html, pairs_table, pairs_view, state
+from workbench.ui import context, html, pairs_report, pairs_table, state
 from workbench.ui.html import Markup
 
 HOSTILE = (
@@ -64,7 +64,7 @@ def test_demo_reload_and_steps(page, server):  # noqa: F811
     expect(rows).to_have_count(pairs_table.PER_PAGE)
     first = rows.first.get_attribute("data-pair")
     page.get_by_role("button", name="Next").click()
-    expect(page.locator("#rw-pairs-shown [role=status]")).to_contain_text("9 to 16 of")
+    expect(page.locator("#rw-pairs-shown [role=status]")).to_contain_text(f"{pairs_table.PER_PAGE + 1} to {2 * pairs_table.PER_PAGE} of")
     assert rows.first.get_attribute("data-pair") != first
 
     page.reload()
@@ -143,12 +143,10 @@ def test_bad_input_gives_sentences_and_keeps_the_earlier_pairs(page, tmp_path): 
 
     (tmp_path / "other.csv").write_text("frage,gut,schlecht\n" + "".join(f"f{i},g{i},s{i}\n" for i in range(12)))
     upload(page, tmp_path / "other.csv")
-    expect(alert).to_contain_text("frage, gut, schlecht")
+    expect(page.locator("#rw-trial")).to_contain_text("Which column is which?")
     for label, column in (("Prompt", "frage"), ("Chosen", "gut"), ("Rejected", "schlecht")):
-        field = page.locator("#rw-columns").get_by_label(label)
-        field.click()
-        field.fill(column)
-        field.press("Enter")
+        page.locator("#rw-columns").get_by_label(label).select_option(column)
+    page.get_by_role("button", name="Use these columns").click()
     expect(page.locator("#rw-context")).to_contain_text("other.csv, 12")
 
     page.locator("#rw-source").get_by_label("Paste", exact=True).check()
@@ -179,8 +177,12 @@ def test_model_panel_lengths_and_theme(page, server, tmp_path):  # noqa: F811
     page.get_by_role("button", name="Use this model").click()
     expect(page.locator("#rw-context")).to_contain_text("tiny, 2 blocks")
     expect(page.locator("#rw-lengths h2")).to_contain_text("answers are")
-    page.locator("#rw-lengths summary").click()
-    expect(page.locator("#rw-lengths table")).to_contain_text("95% have at most")
+    lengths = page.locator("#rw-lengths .in-tokens")
+    lengths.locator("summary").click()
+    expect(lengths.locator("table")).to_contain_text("95% have at most")
+    page.locator("#rw-lengths").get_by_label("Characters", exact=True).check()
+    expect(lengths).to_be_hidden()
+    expect(page.locator("#rw-lengths .in-characters")).to_contain_text("Answers per")
 
     dark = "document.body.classList.contains('dark')"
     assert not page.evaluate(dark)
@@ -273,6 +275,6 @@ def test_steps_say_what_is_missing():
 
 
 def test_lengths_title():
-    assert pairs_view.lengths_title(3.2) == "Chosen answers are three tokens longer"
-    assert pairs_view.lengths_title(-1) == "Chosen answers are one token shorter"
-    assert pairs_view.lengths_title(0.2) == "Chosen and rejected answers are equally long"
+    assert pairs_report.lengths_title(3.2) == "Chosen answers are three tokens longer"
+    assert pairs_report.lengths_title(-1) == "Chosen answers are one token shorter"
+    assert pairs_report.lengths_title(0.2) == "Chosen and rejected answers are equally long"

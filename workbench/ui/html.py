@@ -103,6 +103,7 @@ ICONS = {
     "stop": "<rect x='4' y='4' width='8' height='8' rx='1'/>",
     "pause": "<path d='M5.5 3.5v9M10.5 3.5v9'/>",
     "resume": "<path d='M13 8a5 5 0 1 1-1.6-3.7M13 2.4v2.8h-2.8'/>",
+    "more": "<path d='m4.5 6.5 3.5 3.5 3.5-3.5'/>",
     "search": "<circle cx='7' cy='7' r='4.2'/><path d='m10.2 10.2 3.3 3.3'/>",
 }
 
@@ -182,12 +183,13 @@ def nice_ceiling(number: float) -> float:
     return min((step * power for step in (0.1, 0.2, 0.25, 0.5, 1.0) if step * power >= number), default=power)
 
 
-def axis_marks(low: float, high: float) -> list[float]:
-    """Round numbers along an axis, with both ends; none so near the end that the two labels would touch."""
+def axis_marks(low: float, high: float, room: float = 0.18) -> list[float]:
+    """Round numbers along an axis, with both ends; none so near the end (``room``, a share of the axis) that the two
+    labels would touch."""
     step = nice_ceiling((high - low) / 5)
     first = -(-low // step) * step
     inner = [first + step * k for k in range(8)]
-    return [low, *(at for at in inner if low < at < high - 0.18 * (high - low)), high]
+    return [low, *(at for at in inner if low < at < high - room * (high - low)), high]
 
 
 def histogram(
@@ -244,7 +246,7 @@ def histogram(
             100 * (at - low) / (high - low),
             f"{at:g}{'+' * (beyond and at == high)}{' ' + unit if at == high else ''}",
         )
-        for at in axis_marks(low, high)
+        for at in axis_marks(low, high, 0.12 + 0.015 * len(unit))
     )
     direct = join(
         Markup('<span class="dl r" style="left:100%;bottom:{}%">{}</span>').format(bottom, text)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
+import secrets
 import shutil
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
+from workbench.progress import QUIET, Progress
 from workbench.ui import pairs_history, state
 from workbench.ui.pairs_history import Marks
 from workbench.ui.state import Cache, Workspace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from workbench.pairs import PreferencePairs
 
 MOST_TEXT = 2_000_000  # characters of one edited answer or pasted text
+MOST_COLUMNS = 200
+PASTED = ".pasted"  # the ending of pasted text in the workspace
 SIDES = ("prompt", "chosen", "rejected")
 
 
@@ -32,8 +35,7 @@ class Unmapped(UserError):
         self.names = names
 
 
-_tokens = Cache(8)
-_readers = Cache(4)
+_shared = Cache(8)
 
 
 # -- taking pairs in ---------------------------------------------------------------------------------------------------
@@ -54,172 +56,173 @@ def demo_list() -> list[dict[str, Any]]:
     ]
 
 
-def take_bundled(visitor: str, source: Any) -> Workspace:
+def take_bundled(visitor: str, source: Any, progress: Progress = QUIET) -> Workspace:
     """Load a bundled set. Raises UserError for a name that is not one."""
     known = {item["source"]: item for item in demo_list()}
     if source not in known:
         raise UserError("There is no such bundled set: choose one of the list.")
-    return _take(visitor, lambda: _load(source), kind="bundled", source=source, name=f"{known[source]['name']}-demo")
+    name = f"{known[source]['name']}-demo"
+    return take(visitor, lambda: load(source, progress=progress), kind="bundled", source=source, name=name)
 
 
-def take_upload(visitor: str, uploaded: str) -> Workspace:
+def take_upload(visitor: str, uploaded: str, progress: Progress = QUIET) -> Workspace:
     """Load an uploaded file (a path Gradio made). It is kept in the workspace, so that its columns can be mapped.
 
     Raises UserError if it cannot be read, :class:`Unmapped` if only its columns are not recognised.
     """
     path = Path(uploaded)
-    folder = _folder(visitor)
     ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
-    kept, fresh = folder / f"uploaded{ending[:16]}", folder / f"new{ending[:16]}"
-    _copy(path, fresh)
-    about = {"kind": "upload", "source": path.name, "name": path.name, "bytes": fresh.stat().st_size, "raw": str(kept)}
+    raw = _raw(visitor, ending)
+    _copy(path, raw)
+    about = {"kind": "upload", "source": path.name, "name": path.name, "bytes": raw.stat().st_size, "raw": str(raw)}
     try:
-        workspace = _take(visitor, lambda: _load(str(fresh)), before=lambda: os.replace(fresh, kept), **about)
+        return take(visitor, lambda: load(str(raw), progress=progress), **about)
     except UserError as error:
-        sentence = str(error).replace(str(fresh), path.name).replace(fresh.name, path.name)
-        names = _unrecognised(str(fresh))
-        if not names:
-            raise UserError(sentence) from error
-        os.replace(fresh, kept)
-        state.keep_setting(visitor, unmapped={"name": path.name, "path": str(kept), "columns": names})
-        raise Unmapped(sentence, names) from error
+        sentence = str(error).replace(str(raw), path.name).replace(raw.name, path.name)
+        _wait_for_columns(visitor, sentence, kind="upload", name=path.name, path=str(raw))
+        raise UserError(sentence) from error
     finally:
-        fresh.unlink(missing_ok=True)
-    return workspace
+        tidy_uploads(state.open_workspace(visitor))
 
 
-def _unrecognised(source: str) -> list[str]:
-    """The columns of a source that can be read but is in no known form; empty otherwise."""
-    from workbench.pairs import preview
-
-    try:
-        seen = preview(source)
-    except UserError:
-        return []
-    return [] if seen.format else [str(name) for name in seen.columns][:200]
-
-
-def take_text(visitor: str, text: Any) -> Workspace:
-    """Load pasted JSONL or CSV."""
+def take_text(visitor: str, text: Any, progress: Progress = QUIET) -> Workspace:
+    """Load pasted JSONL or CSV. Raises like :func:`take_upload`."""
     if not isinstance(text, str) or not text.strip():
         raise UserError("Paste some pairs first: one JSON object a line, or CSV with a header.")
     if len(text) > MOST_TEXT:
         raise UserError("That is too much to paste (2 million characters at most): upload it as a file.")
+    raw = _raw(visitor, PASTED)
+    try:
+        raw.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The text could not be kept ({error.strerror or error}): free some disk space.") from error
+    about = {"kind": "paste", "source": "pasted", "name": "pasted", "bytes": len(text.encode()), "raw": str(raw)}
+    try:
+        return take(visitor, lambda: load(str(raw), progress=progress), **about)
+    except UserError as error:
+        _wait_for_columns(visitor, str(error), kind="paste", name="pasted", path=str(raw))
+        raise
+    finally:
+        tidy_uploads(state.open_workspace(visitor))
 
-    def load():
-        state.import_datasets()
-        from workbench.pairs import pairs_from_text
 
-        return pairs_from_text(text)
-
-    return _take(visitor, load, kind="paste", source="pasted", name="pasted", bytes=len(text.encode()))
-
-
-def take_hub(visitor: str, name: Any) -> Workspace:
+def take_hub(visitor: str, name: Any, progress: Progress = QUIET) -> Workspace:
     """Load a data set of the Hub. Raises UserError for anything that is not a Hub name (never a path of the server)."""
     name = str(name or "").strip()
     from workbench.pairs import is_hub_id
 
     if not is_hub_id(name) or name.startswith("demo/"):
         raise UserError("Name a data set of the Hub: org/name, or org/name:split.")
-    return _take(visitor, lambda: _load(name, local=False), kind="hub", source=name, name=name)
-
-
-def map_columns(visitor: str, columns: dict[str, Any]) -> Workspace:
-    """Read the uploaded file again with these columns as prompt, chosen and rejected."""
-    workspace = state.open_workspace(visitor)
-    waiting = workspace.settings.get("unmapped") or {}
-    pairs = workspace.pairs or {}
-    path = Path(waiting.get("path") or pairs.get("raw") or "")
-    if not path.is_file() or path.parent != workspace.folder:
-        raise UserError("The uploaded file is no longer here: upload it again to choose its columns.")
-    name = waiting.get("name") or pairs["name"]
-    mapping = {side: str(columns[side]) for side in SIDES if columns.get(side)}
-    about = {"kind": "upload", "source": name, "name": name, "bytes": path.stat().st_size, "raw": str(path)}
     try:
-        return _take(visitor, lambda: _load(str(path), mapping), **about)
+        return take(visitor, lambda: load(name, None, False, progress), kind="hub", source=name, name=name)
     except UserError as error:
-        raise UserError(str(error).replace(str(path), name).replace(path.name, name)) from error
+        _wait_for_columns(visitor, str(error), kind="hub", name=name, source=name)
+        raise
 
 
-def columns_of(workspace: Workspace) -> tuple[list[str], dict[str, str]]:
-    """The columns of the uploaded file to choose from, and what is chosen now."""
-    waiting = workspace.settings.get("unmapped")
-    if waiting:
-        return list(waiting["columns"]), {}
-    pairs = workspace.pairs
-    if not pairs or pairs["kind"] != "upload":
-        return [], {}
-    roles = pairs["report"].get("columns") or {}
-    return list(pairs.get("available") or []), {side: roles[side] for side in SIDES if side in roles}
+def _wait_for_columns(visitor: str, sentence: str, **source: Any) -> None:
+    """If the source can be read but is in no known form: remember it until its columns are chosen, and raise
+    :class:`Unmapped`."""
+    try:
+        seen = look(source)
+    except UserError:
+        return
+    if seen.format:
+        return
+    names = [str(name) for name in seen.columns][:MOST_COLUMNS]
+    if len(names) < 2:
+        return
+    state.keep_setting(visitor, unmapped=source | {"columns": names})
+    raise Unmapped(sentence, names)
 
 
-def _load(source: str, columns: dict[str, str] | None = None, local: bool = True) -> PreferencePairs:
+def look(source: dict[str, Any], count: int = 5, columns: dict[str, str] | None = None) -> Any:
+    """The first rows of a source {kind, name, path or source}; with ``columns`` also as pairs. Raises UserError."""
+    state.import_datasets()
+    from workbench.pairs import preview
+
+    if source["kind"] == "hub":
+        return preview(source["source"], count=count, local=False, columns=columns)
+    path = Path(source["path"])
+    if path.suffix == PASTED:
+        return preview("pasted", text=path.read_text(encoding="utf-8"), count=count, columns=columns)
+    return preview(str(path), count=count, columns=columns)
+
+
+def load(
+    source: str, columns: dict[str, str] | None = None, local: bool = True, progress: Progress = QUIET
+) -> PreferencePairs:
+    """The pairs of a bundled set, a file in a workspace, or (not ``local``) the Hub. Raises UserError."""
     state.import_engine()  # datasets looks into transformers, which must not be half imported by another thread
-    from workbench.pairs import load_pairs
+    from workbench.pairs import load_pairs, pairs_from_text
 
-    return load_pairs(source, columns=columns or None, local=local)
+    if local and source.endswith(PASTED):
+        return pairs_from_text(Path(source).read_text(encoding="utf-8"), columns=columns)
+    return load_pairs(source, columns=columns or None, local=local, progress=progress)
 
 
-def _take(
-    visitor: str,
-    load: Callable,
-    *,
-    kind: str,
-    source: str,
-    name: str,
-    before: Callable | None = None,
-    **about: Any,
-) -> Workspace:
-    """Read, then (``before``) make the result the visitor's pairs. Until it was read nothing changes."""
+def take(visitor: str, read: Callable[[], PreferencePairs], *, kind: str, source: str, name: str, **about: Any):
+    """Read, then make the result the visitor's pairs; the workspace. Until all is read nothing changes."""
     began = time.monotonic()
-    pairs = load()
+    pairs = read()
     seconds = time.monotonic() - began
     if len(pairs) == 0:
         raise UserError(f"{name} has no usable pair: every row was dropped. Mend the file, or load another.")
+    if kind != "bundled":
+        seen = look({"kind": kind, "source": source, "path": about.get("raw")}, count=1)
+        about["available"] = [str(column) for column in seen.columns][:MOST_COLUMNS]
+    folder = folder_of(visitor)
+    path = None if kind == "bundled" else str(pairs_history.write(folder, pairs, Marks.of_rows(pairs.numbers), 0))
+    record = {
+        "kind": kind,
+        "source": source,
+        "name": name[:80],
+        "taken": f"{time.time():.3f}",
+        "path": path,
+        "seconds": round(seconds, 2),
+        "count": len(pairs),
+        "report": pairs.report.to_dict(),
+        "fingerprint": pairs.fingerprint,
+        "edited": 0,
+        **about,
+    }
     with state.lock_of(visitor):
-        if before:
-            before()
-        if kind == "upload":
-            about["available"] = _available(about["raw"])
-        folder = _folder(visitor)
-        path = None if kind == "bundled" else str(pairs_history.write(folder, pairs, Marks.of_rows(pairs.ids), 0))
-        record = {
-            "kind": kind,
-            "source": source,
-            "name": name[:80],
-            "taken": f"{time.time():.3f}",
-            "path": path,
-            "seconds": round(seconds, 2),
-            "count": len(pairs),
-            "report": pairs.report.to_dict(),
-            "fingerprint": pairs.fingerprint,
-            "edited": 0,
-            **about,
-        }
         settings = {key: value for key, value in state.open_workspace(visitor).settings.items() if key != "unmapped"}
         workspace = state.change(visitor, pairs=record, settings=settings, separability_run=None, picked=None)
+        pairs_history.remember(workspace, pairs)
         pairs_history.tidy(workspace)
+        tidy_uploads(workspace)
         return workspace
 
 
-def _available(path: str) -> list[str]:
-    """The columns of a file that was just read."""
-    from workbench.pairs import preview
+def tidy_uploads(workspace: Workspace) -> None:
+    """Delete brought files that neither the pairs nor a choice of columns names any more."""
+    named = {(workspace.pairs or {}).get("raw"), (workspace.settings.get("unmapped") or {}).get("path")}
+    for path in workspace.folder.glob("raw-*"):
+        if str(path) not in named:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
-    return [str(name) for name in preview(path, count=1).columns][:200]
+
+def _raw(visitor: str, ending: str) -> Path:
+    """A new name for what was brought."""
+    return folder_of(visitor) / f"raw-{secrets.token_hex(4)}{ending[:16]}"
 
 
 def _copy(source: Path, target: Path) -> None:
     try:
-        shutil.copyfile(source, target)
+        try:
+            target.hardlink_to(source)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, target)
     except OSError as error:
         raise UserError(
             f"The file could not be kept ({error.strerror or error}): free some disk space and try again."
         ) from error
 
 
-def _folder(visitor: str) -> Path:
+def folder_of(visitor: str) -> Path:
+    """The visitor's folder, made if need be."""
     folder = state.open_workspace(visitor).folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
@@ -238,73 +241,57 @@ def parts_of(workspace: Workspace) -> tuple[dict[str, int] | None, str]:
 
 
 def seed_of(workspace: Workspace) -> int:
-    """The seed of the visitor's split."""
-    return int(workspace.settings.get("seed") or 0)
+    """The seed of the visitor's split: what step 3's form says, or else what was chosen in step 1."""
+    draft = (workspace.settings.get("align") or {}).get("draft")
+    typed = draft.get("seed") if isinstance(draft, dict) else None
+    for value in (typed, workspace.settings.get("seed")):
+        with contextlib.suppress(UserError):
+            return checked_seed(value)
+    return 0
+
+
+def checked_seed(value: Any) -> int:
+    """A seed from what was typed. Raises UserError."""
+    text = str(value).strip() if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
+    if re.fullmatch(r"[0-9]{1,10}(\.0)?", text) and float(text) < 2**31:
+        return int(float(text))
+    raise UserError(f"The split’s seed must be a whole number from 0 to {2**31 - 1}: type one, such as 0.")
+
+
+def use_seed(visitor: str, value: Any) -> Workspace:
+    """Split with another seed, here and in step 3. Raises UserError for what is none."""
+    seed = checked_seed(value)
+
+    def changes(workspace: Workspace) -> dict[str, Any]:
+        settings = workspace.settings | {"seed": seed}
+        align = settings.get("align")
+        if isinstance(align, dict) and isinstance(align.get("draft"), dict):
+            draft = {name: text for name, text in align["draft"].items() if name != "seed"}
+            settings["align"] = align | {"draft": draft}
+        return {"settings": settings}
+
+    return state.update(visitor, changes)
+
+
+def shared_known(workspace: Workspace) -> dict[str, Any] | None:
+    """What :func:`shared_of` found, if it was looked for already."""
+    return _shared.peek((state.pairs_key(workspace), seed_of(workspace)))
+
+
+def shared_of(workspace: Workspace) -> dict[str, Any]:
+    """Prompts, the same or nearly, in both training and held-out pairs (``workbench.pairs.overlap``)."""
+
+    def look_for() -> dict[str, Any]:
+        from workbench.pairs import overlap
+
+        return overlap(state.load_pairs_of(workspace), seed_of(workspace))
+
+    return _shared.get((state.pairs_key(workspace), seed_of(workspace)), look_for)
 
 
 def position_of(pairs: PreferencePairs, pair_id: Any) -> int:
-    if isinstance(pair_id, int) and not isinstance(pair_id, bool) and pair_id in pairs.ids:
-        return pairs.ids.index(pair_id)
+    """Where the pair with this id stands. Raises UserError for an id that is none."""
+    found = pairs.positions([pair_id]) if type(pair_id) is int and abs(pair_id) < 2**62 else ()
+    if len(found):
+        return int(found[0])
     raise UserError("That pair is no longer there: it may have been removed in another tab.")
-
-
-def clean_file(visitor: str) -> Path:
-    """The clean pairs as JSONL, named after where they came from."""
-    workspace = state.open_workspace(visitor)
-    pairs = state.load_pairs_of(workspace)
-    stem = re.sub(r"[^\w.-]+", "-", workspace.pairs["name"].split(".")[0]).strip("-.") or "pairs"
-    target = _folder(visitor) / f"{stem}-clean.jsonl"
-    pairs.to_jsonl(target)
-    return target
-
-
-# -- tokens ------------------------------------------------------------------------------------------------------------
-
-
-def reader_of(workspace: Workspace):
-    """The model's tokenizer with its boundary and context; no weights are loaded."""
-    source = workspace.model_source
-
-    def load():
-        state.import_engine()
-        from workbench.models import load_reader
-
-        return load_reader(source, local=state.folders_allowed())
-
-    return _readers.get(source, load)
-
-
-def lengths_key(workspace: Workspace) -> tuple:
-    """What the lengths depend on."""
-    return state.pairs_key(workspace), workspace.model_source
-
-
-def lengths_known(workspace: Workspace) -> dict[str, Any] | None:
-    """The token report if it is there already."""
-    return _tokens.peek(lengths_key(workspace))
-
-
-_counting = threading.Lock()
-
-
-def lengths_of(workspace: Workspace) -> dict[str, Any]:
-    """The token report; seconds the first time. Raises UserError if the model's tokenizer cannot be had."""
-
-    def count() -> dict[str, Any]:
-        from workbench.pairs.checks import token_report
-
-        with _counting:  # one at a time: it uses all cores
-            return token_report(state.load_pairs_of(workspace), reader_of(workspace))
-
-    return _tokens.get(lengths_key(workspace), count)
-
-
-def with_tokens(workspace: Workspace, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with their answers' token counts (None until the tokenizer is there)."""
-    reader = _readers.peek(workspace.model_source)
-    if reader is None or not rows:
-        return [row | {"tokens": None} for row in rows]
-    boundary = reader.boundary
-    texts = [boundary.lead + row[side][:100_000] for row in rows for side in ("chosen", "rejected")]
-    counts = [len(ids) + len(boundary.end_ids) for ids in boundary.tokenizer(texts, add_special_tokens=False).input_ids]
-    return [row | {"tokens": (counts[2 * i], counts[2 * i + 1])} for i, row in enumerate(rows)]

@@ -30,8 +30,8 @@ def _edit(visitor: str, version: Any, what: str, change: Change) -> int:
         pairs = state.load_pairs_of(workspace)
         changed, marks, position = change(pairs, pairs_history.marks_of(workspace))
         workspace = pairs_history.commit(workspace, changed, marks, what)
-    ids = state.load_pairs_of(workspace).ids
-    return int(ids[min(position, len(ids) - 1)])
+    numbers = state.load_pairs_of(workspace).numbers
+    return int(numbers[min(position, len(numbers) - 1)])
 
 
 def _same(visitor: str, version: Any) -> Workspace:
@@ -95,7 +95,7 @@ def remove_pairs(
     gone: list[int] = []
 
     def change(pairs: PreferencePairs, marks: Marks) -> tuple[PreferencePairs, Marks, int]:
-        gone[:] = [position for position, number in enumerate(pairs.ids) if number in wanted]
+        gone[:] = pairs.positions(sorted(wanted)).tolist()
         if not gone:
             raise UserError("None of these pairs is there any more.")
         if len(pairs) - len(gone) < at_least:
@@ -104,7 +104,7 @@ def remove_pairs(
                 if at_least == 1
                 else f"At least {at_least} pairs must stay: drop fewer, or load others in step 1."
             )
-        left = pairs.without([int(pairs.ids[position]) for position in gone])
+        left = pairs.without(wanted)
         return left, marks.without(gone, cut=too_long), 0
 
     many = f"removed {len(wanted):,} pairs" if len(wanted) != 1 else f"removed pair {next(iter(wanted))}"

@@ -42,9 +42,8 @@ class Marks:
     cut: np.ndarray
 
     @classmethod
-    def of_rows(cls, rows: Iterable[int]) -> Marks:
+    def of_rows(cls, rows: np.ndarray) -> Marks:
         """Untouched pairs of these rows."""
-        rows = np.asarray(list(rows), dtype=np.int64)
         return cls(rows, np.zeros(len(rows), dtype=np.int8), np.empty(0, dtype=np.int64))
 
     def positions(self, rows: Iterable[int]) -> np.ndarray:
@@ -79,7 +78,7 @@ def marks_of(workspace: Workspace) -> Marks:
                 return marks
         except (OSError, ValueError, KeyError):  # bundled pairs have none, and what they told is lost without them
             pass
-        return Marks.of_rows(pairs.ids)
+        return Marks.of_rows(pairs.numbers)
 
     return _marks.get(state.pairs_key(workspace), load)
 
@@ -88,7 +87,7 @@ def write(folder: Path, pairs: PreferencePairs, marks: Marks, number: int) -> Pa
     """A new version's two files; the path of the clean file. Raises UserError if the disk does not take them."""
     path = folder / f"pairs-{number}-{secrets.token_hex(4)}.jsonl"
     try:
-        pairs.to_jsonl(path)
+        pairs.to_jsonl(path, extra=True)
         np.savez(path.with_suffix(".npz"), rows=marks.rows, marks=marks.marks, cut=marks.cut)
     except (OSError, UserError) as error:
         for made in (path, path.with_suffix(".npz")):
@@ -114,7 +113,9 @@ def commit(workspace: Workspace, changed: PreferencePairs, marks: Marks, what: s
     path = write(workspace.folder, changed, marks, number)
     present = {"path": str(path), "count": len(changed), "fingerprint": changed.fingerprint, "edited": number}
     undo = [*(record.get("undo") or []), {key: record.get(key) for key in KEPT} | {"what": what}]
-    return _put(workspace, record | present | {"undo": _bounded(undo), "redo": []})
+    workspace = _put(workspace, record | present | {"undo": _bounded(undo), "redo": []})
+    remember(workspace, changed)
+    return workspace
 
 
 def step(workspace: Workspace, way: str) -> Workspace:
@@ -130,6 +131,21 @@ def step(workspace: Workspace, way: str) -> Workspace:
     here = {key: record.get(key) for key in KEPT} | {"what": other["what"]}
     there = {key: other[key] for key in KEPT}
     return _put(workspace, record | there | {way: kept, back: [*(record.get(back) or []), here]})
+
+
+def remember(workspace: Workspace, pairs: PreferencePairs) -> None:
+    """Keep pairs that were just written in memory, numbered as their file is, so that it is not read again."""
+    if not (workspace.pairs or {}).get("path"):
+        state.remember_pairs(workspace, pairs)
+    elif pairs.dataset.cache_files == []:  # large ones stay in a file, whose numbers cannot be changed
+        import pyarrow as pa
+
+        from workbench.pairs import PreferencePairs
+        from workbench.pairs.store import in_memory
+
+        table = pairs.dataset.with_format("arrow")[:]
+        table = table.set_column(0, table.schema.field("id"), pa.array(np.arange(1, len(pairs) + 1)))
+        state.remember_pairs(workspace, PreferencePairs(in_memory(table), pairs.report, pairs.name, pairs.source))
 
 
 def last_step(record: dict[str, Any], way: str) -> str:

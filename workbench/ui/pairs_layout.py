@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from workbench.ui import html, pairs_data, pairs_view
+from workbench.ui import html, pairs_view
 from workbench.ui.html import Markup
 
 SOURCES = ["Upload", "Bundled", "Paste", "Hub"]
@@ -14,21 +14,29 @@ class PairsLayout:
     """The components of the step."""
 
     def __init__(self) -> None:
+        self.reading = html.markup(elem_id="rw-reading")
         self._build_empty()
         with gr.Column(visible=False, elem_id="rw-pairs") as self.work:
             with gr.Row(elem_classes="rw-title"):
                 self.title = html.markup()
                 with gr.Row(elem_classes="rw-acts") as self.acts:
-                    self.clean = gr.Button("Clean file", elem_classes="i-download")
+                    with gr.Row(elem_classes="rw-split"):
+                        self.clean = gr.Button("Clean file", elem_classes="i-download")
+                        self.formats = html.markup(pairs_view.formats())
                     self.onward = gr.Button("Look at the layers", variant="primary", elem_classes="i-arrow")
             with gr.Row(elem_classes="rw-row"):
                 with gr.Column(elem_id="rw-source", elem_classes="rw-panel rw-side", scale=0, min_width=0):
                     self._build_source()
-                with gr.Column(elem_classes="rw-rest", min_width=0) as self.rest:
-                    with gr.Column(elem_id="rw-lengths", elem_classes="rw-panel"):
-                        self.lengths = html.markup()
-                    with gr.Column(elem_id="rw-pair-table", elem_classes="rw-panel"):
-                        self.table = html.view("pairs-table", elem_id="rw-pairs-shown")
+                with gr.Column(elem_classes="rw-rest", min_width=0):
+                    with gr.Column(elem_id="rw-trial", elem_classes="rw-panel rw-aside"):
+                        self.trial = html.view("pairs-trial")
+                    with gr.Column(elem_id="rw-rows", elem_classes="rw-panel rw-aside"):
+                        self.rows = html.markup()
+                    with gr.Column(elem_classes="rw-rest", min_width=0) as self.rest:
+                        with gr.Column(elem_id="rw-lengths", elem_classes="rw-panel"):
+                            self.lengths = html.markup()
+                        with gr.Column(elem_id="rw-pair-table", elem_classes="rw-panel"):
+                            self.table = html.view("pairs-table", elem_id="rw-pairs-shown")
             with gr.Column(elem_id="rw-pair-edit", elem_classes="rw-panel"):
                 self.editor = html.view("pairs-editor")
         self.everything = [
@@ -42,13 +50,18 @@ class PairsLayout:
             self.card,
             self.bundled,
             self.recognised,
-            self.mapping,
-            *self.columns.values(),
+            self.columns,
             self.report,
+            self.split,
+            self.seed,
+            self.hints,
+            self.trial,
+            self.rows,
             self.lengths,
             self.counting,
             self.table,
             self.editor,
+            self.reading,
         ]
 
     # -- layout --------------------------------------------------------------------------------------------------------
@@ -97,14 +110,11 @@ class PairsLayout:
                 placeholder="org/name:train",
                 elem_id="rw-hub",
             )
-            with gr.Row(elem_classes="rw-acts"):
-                self.read_hub = gr.Button("Load")
-                self.stop_hub = gr.Button("Stop", elem_classes="rw-ghost")
+            self.read_hub = gr.Button("Load")
         self.recognised = html.markup()
-        with gr.Row(visible=False, elem_classes="rw-fields", elem_id="rw-columns") as self.mapping:
-            self.columns = {
-                side: gr.Dropdown([], label=side.capitalize(), elem_classes=f"c-{side}", min_width=0, interactive=True)
-                for side in pairs_data.SIDES
-            }
+        self.columns = html.view("pairs-columns", elem_id="rw-columns")
         self.report = html.markup(elem_id="rw-report")
+        self.split = html.markup(elem_id="rw-split")
+        self.seed = html.view("pairs-seed", elem_id="rw-split-seed")
+        self.hints = html.markup(elem_id="rw-hints")
         self.counting = gr.Timer(0.15, active=False)

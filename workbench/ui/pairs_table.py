@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import UserError
-from workbench.ui import pairs_data, pairs_history, state
+from workbench.ui import pairs_data, pairs_history, pairs_lengths, state
 from workbench.ui.state import Cache, Workspace
 
-PER_PAGE = 8
+PER_PAGE = 10
 SHORT = 400  # characters of a text that the table gets; the editor gets all of it
 SPLITS = ("all", "train", "held_out")
 SHOWS = ("all", "near", "edited", "long")
 SORTS = ("row", "longest", "shortest", "chosen_longer", "rejected_longer")
 
+SIDES = ("instruct", "fit", "held_out")
+HELD = SIDES.index("held_out")
+
 _found = Cache(24)
-_lengths = Cache(4)
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,18 @@ class Wanted:
 def answer(workspace: Workspace, sent: dict[str, Any]) -> dict[str, Any]:
     """The table's value that answers a question ``sent`` by the page."""
     number = sent.get("page")
-    return _value(workspace, Wanted.of(sent), number if type(number) is int else 0) | _asked(sent)
+    return _value(workspace, Wanted.of(sent), number if type(number) is int else 0) | asked(sent)
 
 
 def opened(workspace: Workspace, sent: dict[str, Any]) -> dict[str, Any]:
     """The editor's value that answers the question for a pair: {"kind": "gone"} if it is not there."""
     try:
-        return one_pair(workspace, sent.get("pair")) | _asked(sent)
+        return one_pair(workspace, sent.get("pair")) | asked(sent)
     except UserError:
-        return {"kind": "gone"} | _asked(sent)
+        return {"kind": "gone"} | asked(sent)
 
 
-def _asked(sent: dict[str, Any]) -> dict[str, Any]:
+def asked(sent: dict[str, Any]) -> dict[str, Any]:
     """Which question this was, to be repeated in the answer."""
     return {"tab": str(sent.get("tab"))[:40], "seq": sent.get("seq") if type(sent.get("seq")) is int else -1}
 
@@ -95,7 +97,7 @@ def ids_found(visitor: str, sent: dict[str, Any]) -> list[int]:
     found = matching(workspace, Wanted.of(wanted if isinstance(wanted, dict) else {}))
     if len(found) != sent.get("count"):
         raise UserError(STALE)
-    return np.asarray(state.load_pairs_of(workspace).ids)[found].tolist()
+    return state.load_pairs_of(workspace).numbers[found].tolist()
 
 
 def positions(workspace: Workspace, show: str) -> np.ndarray:
@@ -104,9 +106,8 @@ def positions(workspace: Workspace, show: str) -> np.ndarray:
         return np.flatnonzero(pairs_history.marks_of(workspace).marks)
     if show == "near":
         return pairs_history.marks_of(workspace).positions(near_duplicates(workspace))
-    known = pairs_data.lengths_known(workspace)
-    pairs = state.load_pairs_of(workspace)
-    return np.flatnonzero(np.isin(np.asarray(pairs.ids), known["too_long"])) if known else np.empty(0, np.int64)
+    known = pairs_lengths.lengths_known(workspace)
+    return state.load_pairs_of(workspace).positions(known["too_long"]) if known else np.empty(0, dtype=np.int64)
 
 
 def near_duplicates(workspace: Workspace) -> list[int]:
@@ -118,14 +119,14 @@ def near_duplicates(workspace: Workspace) -> list[int]:
 def _in_split(workspace: Workspace, split: str) -> np.ndarray:
     pairs = state.load_pairs_of(workspace)
     try:
-        held = np.array(pairs.sides(pairs_data.seed_of(workspace))) == "held_out"
+        held = pairs.side_codes(pairs_data.seed_of(workspace)) == HELD
     except UserError:  # too few to split: in neither part
         return np.zeros(len(pairs), dtype=bool)
     return held if split == "held_out" else ~held
 
 
 def _rank(workspace: Workspace, sort: str) -> np.ndarray:
-    chosen, rejected = characters(workspace)
+    _, chosen, rejected = pairs_lengths.characters_of(workspace).T
     by = {
         "longest": -chosen,
         "shortest": chosen,
@@ -133,19 +134,6 @@ def _rank(workspace: Workspace, sort: str) -> np.ndarray:
         "rejected_longer": chosen - rejected,
     }
     return by[sort]
-
-
-def characters(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
-    """Characters of every chosen and every rejected answer, int64 [N] each."""
-
-    def measure() -> tuple[np.ndarray, np.ndarray]:
-        import pyarrow.compute as compute
-
-        rows = state.load_pairs_of(workspace).dataset.select_columns(["chosen", "rejected"]).with_format("arrow")[:]
-        made = [compute.utf8_length(rows[side]).to_numpy().astype(np.int64) for side in ("chosen", "rejected")]
-        return made[0], made[1]
-
-    return _lengths.get(state.pairs_key(workspace), measure)
 
 
 def _value(workspace: Workspace, wanted: Wanted, number: int) -> dict[str, Any]:
@@ -161,7 +149,7 @@ def _value(workspace: Workspace, wanted: Wanted, number: int) -> dict[str, Any]:
         "per": PER_PAGE,
         "total": len(found),
         "everything": len(pairs),
-        "rows": pairs_data.with_tokens(workspace, _rows(workspace, here)),
+        "rows": pairs_lengths.with_tokens(workspace, _rows(workspace, here)),
         "counts": {name: len(positions(workspace, name)) for name in SHOWS[1:]},
         "undo": pairs_history.last_step(record, "undo"),
         "redo": pairs_history.last_step(record, "redo"),
@@ -173,7 +161,7 @@ def _rows(workspace: Workspace, here: Sequence[int]) -> list[dict[str, Any]]:
 
     pairs = state.load_pairs_of(workspace)
     try:
-        sides = pairs.sides(pairs_data.seed_of(workspace))
+        sides = pairs.side_codes(pairs_data.seed_of(workspace))
     except UserError:
         sides = None
     marks = pairs_history.marks_of(workspace).marks
@@ -182,7 +170,11 @@ def _rows(workspace: Workspace, here: Sequence[int]) -> list[dict[str, Any]]:
         pair = pairs[position]
         texts = {"prompt": prompt_text(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
         short = {side: text if len(text) <= SHORT else text[:SHORT] + " …" for side, text in texts.items()}
-        about = {"id": pair.id, "split": sides[position] if sides else "", "edited": bool(marks[position])}
+        about = {
+            "id": pair.id,
+            "split": SIDES[sides[position]] if sides is not None else "",
+            "edited": bool(marks[position]),
+        }
         rows.append(short | about)
     return rows
 
@@ -195,7 +187,7 @@ def one_pair(workspace: Workspace, pair_id: Any) -> dict[str, Any]:
     position = pairs_data.position_of(pairs, pair_id)
     pair = pairs[position]
     try:
-        split = pairs.sides(pairs_data.seed_of(workspace))[position]
+        split = SIDES[pairs.side_codes(pairs_data.seed_of(workspace))[position]]
     except UserError:  # too few to split
         split = ""
     return {

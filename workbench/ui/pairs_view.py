@@ -6,11 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.pairs import REASONS
-from workbench.ui.html import STATIC, Markup, button, histogram, icon, join, note, skeleton, table
+from workbench.ui.html import STATIC, Markup, button, icon, join, send
 
-WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-SHOWN_ROWS = 200  # row numbers written out per reason; the rest is counted
 SPLITS = {"instruct": "step 1", "fit": "steps 2 and 3", "held_out": "held out"}
 
 
@@ -52,7 +49,7 @@ def title(pairs: dict[str, Any] | None, parts: dict[str, int] | None, trouble: s
     return Markup("<h1>{}</h1><p class='s sub'>{}</p>").format(heading, below)
 
 
-# -- source and report -------------------------------------------------------------------------------------------------
+# -- source ----------------------------------------------------------------------------------------------------------
 
 
 def source_card(pairs: dict[str, Any] | None) -> Markup:
@@ -84,8 +81,12 @@ def bundled_list(values: Sequence[dict[str, Any]], loaded: str | None) -> Markup
     return Markup('<div class="picks">{}</div>').format(join(rows))
 
 
-def recognised(pairs: dict[str, Any]) -> Markup:
-    """Which layout was recognised."""
+def recognised(pairs: dict[str, Any] | None, waiting: dict[str, Any] | None = None) -> Markup:
+    """Which layout was recognised, or that the visitor has to say."""
+    if waiting:
+        return Markup('<p class="sm s"><b class="ink">{}</b> waits: which column is which?</p>').format(waiting["name"])
+    if not pairs:
+        return Markup()
     told = pairs["report"]
     where = "" if pairs["kind"] == "upload" else Markup("<b>{}</b>. ").format(pairs["name"])
     about = f": {told['about']}" if told.get("about") else ""
@@ -95,144 +96,28 @@ def recognised(pairs: dict[str, Any]) -> Markup:
     )
 
 
-def report(pairs: dict[str, Any], parts: dict[str, int] | None) -> Markup:
-    """What was kept and dropped, how the rest is split, and whether anything leaks."""
-    told = pairs["report"]
-    dropped = {reason: rows for reason, rows in told["dropped"].items() if rows}
-    kept, lost = int(told["kept"]), sum(len(rows) for rows in dropped.values())
-    bar = Markup(
-        '<div class="keepbar" role="img" aria-label="{0} kept, {1} dropped"><i style="flex:{0}"></i>{2}</div>'
-    ).format(kept, lost, Markup('<i class="d" style="flex:{};min-width:14px"></i>').format(lost) if lost else "")
-    lines = [Markup("<div><b>Kept</b><b>{}</b></div>").format(count(kept))]
-    lines += [_dropped(reason, rows) for reason, rows in sorted(dropped.items(), key=lambda item: -len(item[1]))]
-    made = Markup('<hr class="hr"><h3>{} read</h3>{}<div class="list">{}</div>').format(
-        count(told["read"], "row"), bar, join(lines)
-    )
-    if parts:
-        made += Markup(
-            '<hr class="hr"><h3>{0} split</h3><div class="split" role="img" aria-label="{1} for step 1, {2} '
-            "for steps 2 and 3, "
-            '{3} held out" style="grid-template-columns:{1}fr {2}fr {3}fr"><i></i><i></i><i class="d"></i></div><div '
-            'class="split3 xs"><span><b>{1}</b><br>step 1, instruct</span><span><b>{2}</b><br>steps 2 and 3, '
-            "fit</span>"
-            "<span><b>{3}</b><br>held out</span></div>"
-        ).format(count(pairs["count"], "pair"), *(parts[name] for name in SPLITS))
-    made += Markup('<hr class="hr">') + leaks(told.get("warnings") or [], bool(parts))
-    return made
-
-
-def _dropped(reason: str, rows: Sequence[int]) -> Markup:
-    shown = ", ".join(str(row) for row in rows[:SHOWN_ROWS]) + (
-        f" and {count(len(rows) - SHOWN_ROWS)} more" if len(rows) > SHOWN_ROWS else ""
-    )
-    return Markup(
-        '<details><summary><span>{}</span><span>{}</span><span class="lk">Show</span></summary><p '
-        'class="xs s">Row{} {}</p></details>'
-    ).format(REASONS.get(reason, reason), count(len(rows)), "" if len(rows) == 1 else "s", shown)
-
-
-def leaks(warnings: Sequence[str], split: bool) -> Markup:
-    """The remark on leaks and contradictions, or what was found."""
-    if warnings:
-        return join(note(text, kind="warn") for text in warnings[:6])
-    if not split:
+def reading(line: str) -> Markup:
+    """The line while pairs are being read, with a way to stop; nothing for ""."""
+    if not line:
         return Markup()
-    return note(
-        "No prompt stands in both training and held-out pairs, and no pair contradicts another.",
-        "No leaks.",
-        sign="check",
-    )
-
-
-# -- lengths -----------------------------------------------------------------------------------------------------------
-
-
-def lengths_title(difference: float) -> str:
-    """The finding on length: ``difference`` of the medians, chosen minus rejected, in tokens."""
-    whole = round(abs(difference))
-    if whole == 0:
-        return "Chosen and rejected answers are equally long"
-    number = WORDS[whole] if whole < len(WORDS) else count(whole)
-    return f"Chosen answers are {number} token{'' if whole == 1 else 's'} {'longer' if difference > 0 else 'shorter'}"
-
-
-def lengths_waiting(message: str = "") -> Markup:
-    """The panel while tokens are being counted, or why they cannot be."""
-    if message:
-        return Markup("<header><div><h2>Lengths in tokens are not known</h2><p>{}</p></div></header>").format(message)
+    what, _, at = line.partition(", ")
     return Markup(
-        '<header><div><h2 class="q">Counting tokens</h2><p>The model’s tokenizer is being loaded.</p></div></header>{}'
-    ).format(skeleton(208, "Counting tokens"))
+        '<div class="busy"><i></i><span role="status">{}</span><span aria-hidden="true">{}</span>{}</div>'
+    ).format(what, f", {at}" if at else "", button("Stop", action="stop"))
 
 
-def lengths(told: dict[str, Any]) -> Markup:
-    """Histograms of answers and prompts in tokens, with the finding as the title and the numbers one click away."""
-    sides = {side: told[f"{side}_tokens"] for side in ("prompt", "chosen", "rejected")}
-    answers, prompts = told["histograms"]["answers"], told["histograms"]["prompt"]
-    auc = told["length_auc"]
-    longest = sides["prompt"]["max"]
-    charts = Markup(
-        '<div class="lens"><div><p class="xs q">Answers per {}</p>{}</div>'
-        '<div><p class="xs q">Prompts per {}</p>{}</div></div>'
+def formats() -> Markup:
+    """The menu of the clean file's other formats."""
+    return Markup(
+        '<details class="rw-menu"><summary class="btn" aria-label="Clean file in another format">{}</summary>'
+        '<div class="rw-menu-list">{}</div></details>'
     ).format(
-        _bin(answers["edges"]),
-        histogram(
-            answers["chosen"],
-            answers["edges"],
-            answers["rejected"],
-            unit="tokens",
-            beyond=answers["open"],
-            describe="Answer lengths, chosen above and rejected below",
-            labels=[
-                (Markup('<b class="c-chosen">chosen</b>, median {:g}').format(sides["chosen"]["p50"]), 93),
-                (Markup('<b class="c-rejected">rejected</b>, median {:g}').format(sides["rejected"]["p50"]), 7),
-            ],
-        ),
-        _bin(prompts["edges"]),
-        histogram(
-            prompts["counts"],
-            prompts["edges"],
-            unit="tokens",
-            beyond=prompts["open"],
-            colours=("var(--rw-ink-3)", ""),
-            describe="Prompt lengths",
-            labels=[(Markup("median {:g}, longest {:g}").format(sides["prompt"]["p50"], longest), 93)],
+        icon("more"),
+        join(
+            Markup('<button type="button" class="btn ghost"{}>{}</button>').format(send(format=kind), name)
+            for kind, name in (("csv", "CSV"), ("parquet", "Parquet"))
         ),
     )
-    rows = [
-        (
-            Markup('<span class="key c-{0}">{0}</span>').format(name) if name != "prompt" else name,
-            *(f"{sides[name][key]:g}" for key in ("p50", "p95", "max")),
-        )
-        for name in ("prompt", "chosen", "rejected")
-    ]
-    numbers = table(
-        ("Tokens", "median", "95% have at most", "longest"), rows, numbers=(1, 2, 3), caption="Lengths in tokens"
-    )
-    sentence = (
-        f"Length alone tells chosen from rejected with AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}]. "
-        "Step 2 shows it beside the probes, so that length is not mistaken for preference."
-    )
-    made = Markup(
-        '<header><div><h2>{}</h2><p>{}</p></div></header>{}<details class="nums"><summary class="btn ghost '
-        'sm">Numbers'
-        "</summary>{}</details>"
-    ).format(lengths_title(sides["chosen"]["p50"] - sides["rejected"]["p50"]), sentence, charts, numbers)
-    if cut := len(told["too_long"]):
-        rows_cut = ", ".join(str(row) for row in told["too_long"][:20]) + (" …" if cut > 20 else "")
-        made += note(
-            f"{count(cut, 'pair')} {'does' if cut == 1 else 'do'} not fit into what is read of a pair "
-            f"({told['limits']['prompt']} tokens of prompt, {told['limits']['completion']} of answer) and will "
-            f"be cut: "
-            f"row{'' if cut == 1 else 's'} {rows_cut}.",
-            kind="warn",
-        )
-    return made
-
-
-def _bin(edges: Sequence[float]) -> str:
-    width = edges[1] - edges[0]
-    return "token" if width == 1 else f"{width:g}-token bin"
 
 
 # -- empty -------------------------------------------------------------------------------------------------------------

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import html, pairs_data, pairs_edit, pairs_table, pairs_view, state
+from workbench.progress import Progress
+from workbench.ui import (
+    html,
+    pairs_data,
+    pairs_edit,
+    pairs_files,
+    pairs_lengths,
+    pairs_mapping,
+    pairs_reading,
+    pairs_report,
+    pairs_table,
+    pairs_view,
+    state,
+)
 from workbench.ui.html import Markup
-from workbench.ui.model_panel import Job
 from workbench.ui.page import TROUBLE, Page, error_markup, log
 from workbench.ui.pairs_layout import PairsLayout
 from workbench.ui.state import Workspace
+
+OLD_PAGE = "This page is older than its server: reload it."
 
 
 def build(page: Page) -> None:
@@ -28,137 +44,165 @@ class PairsStep(PairsLayout):
         self.page = page
         super().__init__()
         page.on_show("pairs", self.show, self.everything)
-        self._wire()
+        self._wire_sources()
+        self._wire_report()
+        self._wire_table()
+        page.download(self.clean.click, pairs_files.clean_file)
+        page.download(self.formats.select, self._other_file, event=True)
+        page.go(self.onward.click, "layers")
 
     # -- wiring --------------------------------------------------------------------------------------------------------
 
-    def _wire(self) -> None:
-        page, on = self.page, self.page.on
-        everything = self.everything
+    def _reads(self, listener: Callable, handler: Callable, inputs: Any = None, **kwargs: Any) -> Any:
+        """Wire a generator that reads pairs."""
+        outputs = [*self.everything, self.page.error]
+        return self.page.on(listener, handler, inputs, outputs, refresh=True, concurrency_limit=4, **kwargs)
 
-        def takes(take):
-            """A handler that loads pairs and shows them."""
-
-            def handler(visitor: str, *values: Any) -> dict:
-                take(visitor, *values)
-                return self.show(visitor)
-
-            return handler
-
-        def start_demo(visitor: str) -> dict:
-            state.change(visitor, model={"source": "demo"})
-            pairs_data.take_bundled(visitor, "demo")
-            return self.show(visitor)
-
-        def upload(visitor: str, path: Any) -> dict:
-            if not path:
-                return {}
-            try:
-                pairs_data.take_upload(visitor, str(path))
-            except pairs_data.Unmapped as unmapped:
-                asked = {page.error: html.value(error_markup(f"{unmapped} You can choose them below."))}
-                return self.show(visitor) | asked
-            return self.show(visitor)
-
-        reading = "Reading the pairs"
-        on(self.demo.click, start_demo, None, everything, refresh=True, busy="Reading the demo’s pairs")
+    def _wire_sources(self) -> None:
+        on, everything = self.page.on, self.everything
+        self._reads(self.demo.click, self._start_demo)
         for listener, component in ((self.first_upload.upload, self.first_upload), (self.file.upload, self.file)):
-            taken = on(listener, upload, component, everything, refresh=True, busy=reading)
+            taken = self._reads(listener, self._upload, component)
             on(taken.then, lambda visitor: {self.file: None}, None, self.file, quiet=True, queue=False)
-        on(
-            self.bundled.select,
-            takes(lambda v, sent: pairs_data.take_bundled(v, sent.get("source"))),
-            None,
-            everything,
-            event=True,
-            refresh=True,
-            busy=reading,
-        )
-        on(self.read_text.click, takes(pairs_data.take_text), self.text, everything, refresh=True, busy=reading)
-        hub = [
-            on(listener, self._hub, self.hub, everything, refresh=True, busy="Asking the Hub", concurrency_limit=4)
-            for listener in (self.read_hub.click, self.hub.submit)
-        ]
-        on(self.stop_hub.click, lambda visitor: None, cancels=hub)
+        self._reads(self.bundled.select, self._take_bundled, event=True)
+        self._reads(self.read_text.click, self._take_text, self.text)
+        for listener in (self.read_hub.click, self.hub.submit):
+            self._reads(listener, self._take_hub, self.hub)
+        on(self.columns.select, self._try, None, self.trial, event=True, quiet=True, trigger_mode="multiple")
+        self._reads(self.trial.select, self._trial_pressed, event=True)
+        on(self.reading.select, self._stop, event=True, quiet=True, queue=False)
         on(self.other.click, lambda visitor: self._open_source("Paste"), None, everything)
         on(self.source.select, lambda visitor, name: self._sources(name), self.source, list(self.sources.values()))
-        for dropdown in self.columns.values():
-            on(dropdown.input, self._map, list(self.columns.values()), everything, refresh=True, busy=reading)
 
+    def _wire_report(self) -> None:
+        on = self.page.on
+        on(self.report.select, self._dropped_rows, None, self.rows, event=True)
+        on(self.rows.select, lambda visitor: {self.rows: html.value(Markup())}, None, self.rows, quiet=True)
+        on(self.seed.select, self._use_seed, None, self.everything, event=True, refresh=True)
+        on(
+            self.lengths.select,
+            self._drop_long,
+            None,
+            self.everything,
+            event=True,
+            refresh=True,
+            busy="Counting tokens",
+        )
         counted = on(
             self.counting.tick,
             self._count,
             None,
-            [self.lengths, self.counting],
+            [self.lengths, self.hints, self.counting],
             quiet=True,
             concurrency_limit=2,
             trigger_mode="once",
         )
         # The table gets its token counts afterwards; its view then asks for what it shows by then.
         on(counted.then, self._again, None, self.table, quiet=True, concurrency_limit=2)
+
+    def _wire_table(self) -> None:
         # "multiple": Gradio would otherwise drop a question that comes while another is on its way.
-        on(
+        many: dict[str, Any] = {"event": True, "trigger_mode": "multiple"}
+        self.page.on(
             self.table.select,
-            self._browse,
+            self._asked,
             None,
             [self.table, self.editor],
-            event=True,
             quiet=True,
-            trigger_mode="multiple",
             concurrency_id="pair-table",
             concurrency_limit=6,
+            **many,
         )
-        on(
+        self.page.on(
             self.editor.select,
-            self._edited,
+            self._changed,
             None,
-            everything,
-            event=True,
+            self.everything,
             refresh=True,
             busy="Changing the pairs",
-            trigger_mode="multiple",
             concurrency_id="pair-edit",
             concurrency_limit=4,
+            **many,
         )
-        page.download(self.clean.click, self._clean_file)
-        page.go(self.onward.click, "layers")
 
-    # -- handlers ------------------------------------------------------------------------------------------------------
+    # -- showing -------------------------------------------------------------------------------------------------------
 
     def show(self, visitor: str) -> dict[Any, Any]:
         """The whole step as the workspace has it."""
         workspace = state.open_workspace(visitor)
-        pairs = workspace.pairs
-        if not pairs and workspace.settings.get("unmapped"):
-            return self._open_source("Upload") | self._columns(workspace)
+        pairs, waiting = workspace.pairs, workspace.settings.get("unmapped")
+        if not pairs and waiting:
+            return self._open_source(KINDS[waiting["kind"]]) | self._columns(workspace)
         if not pairs:
-            return {self.empty: gr.Column(visible=True), self.work: gr.Column(visible=False)}
-        parts, trouble = pairs_data.parts_of(workspace)
-        known = pairs_data.lengths_known(workspace)
-        updates = {
-            self.empty: gr.Column(visible=False),
-            self.work: gr.Column(visible=True),
-            self.rest: gr.Column(visible=True),
-            self.acts: gr.Row(visible=True),
-            self.title: html.value(pairs_view.title(pairs, parts, trouble)),
-            self.source: {"upload": "Upload", "bundled": "Bundled", "paste": "Paste", "hub": "Hub"}[pairs["kind"]],
+            return {self.empty: gr.update(visible=True), self.work: gr.update(visible=False)}
+        kind = KINDS[waiting["kind"] if waiting else pairs["kind"]]
+        return {
+            self.empty: gr.update(visible=False),
+            self.work: gr.update(visible=True),
+            self.rest: gr.update(visible=True),
+            self.acts: gr.update(visible=True),
+            self.source: kind,
             self.card: html.value(pairs_view.source_card(pairs)),
             self.bundled: html.value(self._bundled(pairs)),
-            self.recognised: html.value(pairs_view.recognised(pairs)),
-            self.report: html.value(pairs_view.report(pairs, parts)),
-            self.lengths: html.value(pairs_view.lengths(known) if known else pairs_view.lengths_waiting()),
-            self.counting: gr.Timer(active=known is None),
+            self.rows: html.value(Markup()),
             self.table: html.value(pairs_table.fresh(workspace)),
-            self.editor: _closed(),
+            self.editor: _stamped(self._opened(workspace)),
+            self.reading: html.value(Markup()),
+            **self._facts(workspace),
+            **self._columns(workspace),
+            **self._sources(kind),
         }
-        return updates | self._columns(workspace) | self._sources(updates[self.source])
+
+    def _opened(self, workspace: Workspace) -> dict[str, Any]:
+        """The editor's value when the step is shown: the pair that step 2 asked to open (once), else none."""
+        wanted = workspace.settings.get("pairs_open")
+        if wanted is None:
+            return {"kind": "none"}
+        state.keep_setting(workspace.visitor, pairs_open=None)
+        try:
+            return pairs_table.one_pair(workspace, wanted) | {"see": True}
+        except UserError:  # removed meanwhile, in another tab
+            return {"kind": "none"}
+
+    def _facts(self, workspace: Workspace) -> dict[Any, Any]:
+        """Title, report, split and lengths. What takes long to measure comes a moment later."""
+        pairs = workspace.pairs
+        parts, trouble = pairs_data.parts_of(workspace)
+        dropped = pairs_files.dropped_of(workspace)
+        there = pairs_files.raw_of(workspace) is not None
+        return {
+            self.title: html.value(pairs_view.title(pairs, parts, trouble)),
+            self.report: html.value(pairs_report.report(pairs, dropped, there)),
+            self.split: html.value(pairs_report.split(pairs["count"], parts)),
+            self.seed: html.value({"seed": pairs_data.seed_of(workspace)} if parts else {}),
+            self.hints: html.value(self._hints(workspace, parts)),
+            self.lengths: html.value(self._lengths(workspace)),
+            self.counting: gr.Timer(active=not self._measured(workspace)),
+        }
+
+    def _measured(self, workspace: Workspace) -> bool:
+        return pairs_lengths.lengths_known(workspace) is not None and pairs_data.shared_known(workspace) is not None
+
+    def _hints(self, workspace: Workspace, parts: dict[str, int] | None) -> Markup:
+        shared = pairs_data.shared_known(workspace) if parts else None
+        near = len(pairs_table.positions(workspace, "near"))
+        against = len(workspace.pairs["report"]["dropped"].get("contradiction") or [])
+        return pairs_report.hints(workspace.pairs["report"], bool(parts), shared, near, against)
+
+    def _lengths(self, workspace: Workspace, waiting: str = "Tokens are being counted.") -> Markup:
+        tokens = pairs_lengths.lengths_known(workspace)
+        told = (workspace.pairs["report"].get("hints") or {}).get("lengths")
+        characters = pairs_lengths.character_report(workspace)
+        return pairs_report.lengths(tokens, characters, told, "" if tokens else waiting)
 
     def _columns(self, workspace: Workspace) -> dict[Any, Any]:
-        """The three dropdowns with the uploaded file's columns."""
-        names, chosen = pairs_data.columns_of(workspace)
-        return {self.mapping: gr.Row(visible=len(names) > 1)} | {
-            dropdown: gr.Dropdown(choices=names, value=chosen.get(side) if chosen.get(side) in names else None)
-            for side, dropdown in self.columns.items()
+        """The choice of columns, and the look at what comes of it (closed unless they wait to be chosen)."""
+        return {
+            self.columns: html.value(pairs_mapping.columns_value(workspace)),
+            self.recognised: html.value(
+                pairs_view.recognised(workspace.pairs, workspace.settings.get("unmapped")),
+            ),
+            self.trial: _stamped({"kind": "none"}),
         }
 
     def _bundled(self, pairs: dict[str, Any] | None) -> Markup:
@@ -169,52 +213,131 @@ class PairsStep(PairsLayout):
             return html.note(str(error), kind="warn")
 
     def _sources(self, name: Any) -> dict[Any, Any]:
-        return {column: gr.Column(visible=source == name) for source, column in self.sources.items()}
+        return {column: gr.update(visible=source == name) for source, column in self.sources.items()}
 
     def _open_source(self, name: str) -> dict[Any, Any]:
         """The source panel alone, for a visitor without pairs."""
         nothing = html.value(Markup())
         return {
-            self.empty: gr.Column(visible=False),
-            self.work: gr.Column(visible=True),
-            self.rest: gr.Column(visible=False),
-            self.acts: gr.Row(visible=False),
+            self.empty: gr.update(visible=False),
+            self.work: gr.update(visible=True),
+            self.rest: gr.update(visible=False),
+            self.acts: gr.update(visible=False),
             self.title: html.value(pairs_view.title(None, None)),
             self.source: name,
             self.card: html.value(pairs_view.source_card(None)),
             self.bundled: html.value(self._bundled(None)),
-            self.recognised: nothing,
-            self.mapping: gr.Row(visible=False),
-            self.report: nothing,
-        } | self._sources(name)
+            self.columns: html.value({"columns": []}),
+            self.seed: html.value({}),
+            self.counting: gr.Timer(active=False),
+            **dict.fromkeys([self.recognised, self.report, self.split, self.hints, self.rows, self.reading], nothing),
+            **self._sources(name),
+        }
 
-    def _hub(self, visitor: str, name: Any):
-        job = Job(lambda: pairs_data.take_hub(visitor, name))
-        for seconds in job.wait():
-            yield {self.page.busy: self.page.busy_value(f"Loading from the Hub, {seconds:.0f} s")}
-        job.result()
+    # -- taking pairs in -----------------------------------------------------------------------------------------------
+
+    def _read(self, visitor: str, what: str, take: Callable[[Progress], Any]) -> Iterator[dict[Any, Any]]:
+        """Read pairs, with a line that says how far it is and a way to stop; then show them."""
+        reading = pairs_reading.Reading(visitor, take, what)
+        for line in reading.wait():
+            yield {self.reading: html.value(pairs_view.reading(line))}
+        try:
+            reading.result()
+        except pairs_data.Unmapped:  # the panel that opens says what is missing
+            pass
+        except Exception:
+            yield {self.reading: html.value(Markup())}
+            raise
         yield self.show(visitor)
 
-    def _map(self, visitor: str, *names: Any) -> dict[Any, Any]:
-        workspace = state.open_workspace(visitor)
-        if not all(names[1:]) or (not names[0] and workspace.settings.get("unmapped")):
-            return {}  # not all chosen yet
-        pairs_data.map_columns(visitor, dict(zip(pairs_data.SIDES, names, strict=True)))
-        return self.show(visitor)
+    def _start_demo(self, visitor: str) -> Iterator[dict]:
+        state.change(visitor, model={"source": "demo"})
+        yield from self._read(
+            visitor, "Reading the demo’s pairs", lambda p: pairs_data.take_bundled(visitor, "demo", p)
+        )
+
+    def _take_bundled(self, visitor: str, sent: dict) -> Iterator[dict]:
+        source = sent.get("source")
+        yield from self._read(visitor, "Reading the pairs", lambda p: pairs_data.take_bundled(visitor, source, p))
+
+    def _upload(self, visitor: str, path: Any) -> Iterator[dict]:
+        if not path:  # the upload was stopped
+            yield {}
+        else:
+            name = Path(str(path)).name[:80]
+            yield from self._read(visitor, f"Reading {name}", lambda p: pairs_data.take_upload(visitor, str(path), p))
+
+    def _take_text(self, visitor: str, text: Any) -> Iterator[dict]:
+        yield from self._read(visitor, "Reading the text", lambda p: pairs_data.take_text(visitor, text, p))
+
+    def _take_hub(self, visitor: str, name: Any) -> Iterator[dict]:
+        yield from self._read(visitor, "Loading from the Hub", lambda p: pairs_data.take_hub(visitor, name, p))
+
+    def _try(self, visitor: str, sent: dict) -> str:
+        """A look at what comes of the chosen columns."""
+        return html.value(pairs_mapping.tried(state.open_workspace(visitor), sent) | pairs_table.asked(sent))
+
+    def _trial_pressed(self, visitor: str, sent: dict) -> Iterator[dict]:
+        """The chosen columns are used, or the file that waits for them is forgotten."""
+        if sent.get("action") == "leave":
+            pairs_mapping.leave(visitor)
+            yield self.show(visitor)
+            return
+        pairs_mapping.chosen_of(sent)  # says at once what is missing
+        yield from self._read(visitor, "Reading the pairs", lambda p: pairs_mapping.use(visitor, sent, p))
+
+    def _stop(self, visitor: str, sent: dict) -> None:
+        pairs_reading.stop(visitor)
+
+    # -- report --------------------------------------------------------------------------------------------------------
 
     def _count(self, visitor: str) -> dict[Any, Any]:
-        """Count tokens once, then show the lengths. Whatever happens, the timer is off then."""
+        """Measure once what takes long, then show it. Whatever happens, the timer is off then."""
         updates: dict[Any, Any] = {self.counting: gr.Timer(active=False)}
+        workspace = state.open_workspace(visitor)
+        if not workspace.pairs:
+            return updates
         try:
-            workspace = state.open_workspace(visitor)
-            if workspace.pairs:
-                updates[self.lengths] = html.value(pairs_view.lengths(pairs_data.lengths_of(workspace)))
-        except UserError as error:
-            updates[self.lengths] = html.value(pairs_view.lengths_waiting(str(error)))
+            waiting = "Tokens are being counted."
+            try:
+                pairs_lengths.lengths_of(workspace)
+            except UserError as error:
+                waiting = f"Lengths in tokens are not known: {error}"
+            parts, _ = pairs_data.parts_of(workspace)
+            if parts:
+                pairs_data.shared_of(workspace)
+            updates[self.lengths] = html.value(self._lengths(workspace, waiting))
+            updates[self.hints] = html.value(self._hints(workspace, parts))
+        except UserError as error:  # the pairs went away meanwhile
+            updates[self.page.error] = html.value(error_markup(str(error)))
         except Exception:
-            log.exception("tokens could not be counted")
-            updates[self.lengths] = html.value(pairs_view.lengths_waiting(TROUBLE))
+            log.exception("the lengths could not be measured")
+            updates[self.page.error] = html.value(error_markup(TROUBLE))
         return updates
+
+    def _dropped_rows(self, visitor: str, sent: dict) -> str:
+        """Dropped rows as they stand in the source."""
+        workspace, reason = state.open_workspace(visitor), str(sent.get("reason"))
+        if not workspace.pairs:
+            raise UserError(OLD_PAGE)
+        numbers = pairs_files.dropped_of(workspace).get(reason, [])
+        rows = pairs_files.rows_of(workspace, numbers[: pairs_report.LISTED])
+        return html.value(pairs_report.rows_panel(reason, rows, len(numbers)))
+
+    def _use_seed(self, visitor: str, sent: dict) -> dict[Any, Any]:
+        workspace = pairs_data.use_seed(visitor, sent.get("seed"))
+        return (
+            self._facts(workspace) | {self.table: html.value(pairs_table.fresh(workspace))} if workspace.pairs else {}
+        )
+
+    def _drop_long(self, visitor: str, sent: dict) -> dict[Any, Any]:
+        workspace = state.open_workspace(visitor)
+        if not workspace.pairs or sent.get("action") != "drop_long":
+            raise UserError(OLD_PAGE)
+        ids = pairs_lengths.too_long_of(workspace)
+        what = f"dropped {pairs_view.count(len(ids), 'pair')} that were too long"
+        pairs_edit.remove_pairs(visitor, ids, workspace.pairs["fingerprint"], what, too_long=True)
+        return self.show(visitor)
 
     # -- table and editor ----------------------------------------------------------------------------------------------
 
@@ -222,7 +345,7 @@ class PairsStep(PairsLayout):
         workspace = state.open_workspace(visitor)
         return {self.table: html.value(pairs_table.fresh(workspace))} if workspace.pairs else {}
 
-    def _browse(self, visitor: str, sent: dict) -> dict[Any, Any]:
+    def _asked(self, visitor: str, sent: dict) -> dict[Any, Any]:
         """A question of the page: rows for the table, or a pair for the editor."""
         workspace = state.open_workspace(visitor)
         if not workspace.pairs:
@@ -231,7 +354,7 @@ class PairsStep(PairsLayout):
             return {self.editor: html.value(pairs_table.opened(workspace, sent))}
         return {self.table: html.value(pairs_table.answer(workspace, sent))}
 
-    def _edited(self, visitor: str, sent: dict) -> dict[Any, Any]:
+    def _changed(self, visitor: str, sent: dict) -> dict[Any, Any]:
         """What the page wants changed."""
         action, version = sent.get("action"), sent.get("version")
         texts = [sent.get(side) for side in pairs_data.SIDES]
@@ -249,17 +372,19 @@ class PairsStep(PairsLayout):
         elif action in ("undo", "redo"):
             pairs_edit.step(visitor, action)
         else:
-            raise UserError("This page is older than its server: reload it.")
+            raise UserError(OLD_PAGE)
         updates = self.show(visitor)
         if pair is not None:
-            opened = pairs_table.one_pair(state.open_workspace(visitor), pair)
-            updates[self.editor] = html.value(opened | {"stamp": time.time_ns()})
+            updates[self.editor] = _stamped(pairs_table.one_pair(state.open_workspace(visitor), pair))
         return updates
 
-    def _clean_file(self, visitor: str):
-        return pairs_data.clean_file(visitor)
+    def _other_file(self, visitor: str, sent: dict) -> Path:
+        return pairs_files.clean_file(visitor, str(sent.get("format")))
 
 
-def _closed() -> str:
-    """The editor's value when no pair is open. Stamped: the page ignores a value that it has already."""
-    return html.value({"kind": "none", "stamp": time.time_ns()})
+KINDS = {"upload": "Upload", "bundled": "Bundled", "paste": "Paste", "hub": "Hub"}
+
+
+def _stamped(value: dict[str, Any]) -> str:
+    """A view's value with a stamp: the page ignores a value that it has already."""
+    return html.value(value | {"stamp": time.time_ns()})

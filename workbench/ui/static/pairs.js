@@ -4,7 +4,7 @@
 (() => {
   const { h, svg } = rw;
   const FIRST = { query: '', split: 'all', show: 'all', sort: 'row', page: 0 };
-  const P = rw.pairs = { tab: Math.random().toString(36).slice(2), set: null, want: { ...FIRST }, typed: 0, picked: new Set(), version: null, open: null, ask: () => {}, edit: () => {}, look: () => {} };
+  const P = rw.pairs = { tab: Math.random().toString(36).slice(2), set: null, want: { ...FIRST }, typed: 0, picked: new Set(), version: null, open: null, ask: () => {}, edit: () => {}, look: () => {}, redraw: () => {}, show: () => {} };
 
   const PATHS = { back: 'M10 3 5 8l5 5', on: 'm6 3 5 5-5 5', undo: 'M3.5 6.5h6a3.5 3.5 0 1 1 0 7H6M6 3.5l-3 3 3 3', redo: 'M12.5 6.5h-6a3.5 3.5 0 1 0 0 7H10M10 3.5l3 3-3 3',
     warn: 'M8 2.2 14.4 13.4H1.6zM8 6.4v3.2M8 11.4v.1' };
@@ -237,6 +237,7 @@
         if (value.kind === 'none') { if (value.keep && dirty()) return; close(); return; }
         P.open = value.id;
         asker.settle(); fieldsOf = {}; draw(value); P.redraw();
+        if (value.see) setTimeout(() => host.scrollIntoView({ block: 'center' }), 300); // step 2 opened it: the column is just being shown
         return;
       }
       if (!asker.answers(value)) return;
