@@ -48,29 +48,6 @@ def test_curves_of_a_block_share_one_scale():
     assert max(block["chosen"]) == 1.0 and max(block["rejected"]) == 0.5
 
 
-def test_table_holds_every_score_and_says_where_there_is_none():
-    made = lv.table([score(3, 0.9, fisher=None)])
-    row = dict(zip(made["keys"], made["rows"][0], strict=True))
-    assert row["layer"] == 3 and row["probe_auc"] == 0.9 and row["fisher"] is None
-    assert len(made["head"]) == len(made["keys"])
-
-
-@pytest.mark.parametrize(
-    ("auc", "control", "said"),
-    [
-        (0.97, 0.8, "No shortcut explains block 5"),
-        (0.90, 0.88, "Answer length comes close to block 5"),
-        (0.90, 0.95, "Answer length alone tells as much as block 5"),
-        (0.55, 0.5, "Block 5 reads no more than chance"),
-    ],
-)
-def test_what_the_shortcuts_say(auc, control, said):
-    shortcut = {"name": "Answer length", "auc": control, "low": 0.4, "high": 0.6, "null_low": 0.45, "null_high": 0.55}
-    made = lv.controls([score(5, auc)], [shortcut, shortcut | {"name": "Prompt only", "auc": 0.5}])
-    assert made["blocks"][0]["title"] == said
-    assert made["rows"][0]["nhi"] == 0.55 and made["from"] <= 0.4
-
-
 def test_auc_equals_counting_couples():
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 6, 40).astype(float), rng.integers(0, 5, 30).astype(float)

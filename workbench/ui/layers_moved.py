@@ -79,6 +79,8 @@ def view(workspace: Workspace) -> dict[str, Any]:
             return shown | _ready(run)
         except UserError as error:
             status = {"state": "failed", "error": str(error)}
+    elif run is not None:
+        status = _one_way(run, status)
     return shown | _unready(workspace, status)
 
 
@@ -88,6 +90,18 @@ def _named(run: Run) -> str:
     status = run.status()
     at = time.localtime(status.get("ended") or run.created)
     return f"{context.run_name(status)}, {time.strftime('%d %b %H:%M', at)}"
+
+
+def _one_way(run: Run, status: dict[str, Any]) -> dict[str, Any]:
+    """The status with a progress that never goes back, although both models are captured and both are scored."""
+    events, _ = run.events()
+    if status.get("stage") == "capture":
+        passes = sum(event.stage == "capture" and event.step == 0 for event in events)
+        total = status.get("total") or 0
+        return status | {"step": (status.get("step") or 0) + max(0, passes - 1) * total, "total": 2 * total}
+    if status.get("stage") == "score" and any(event.stage == "project" for event in events):
+        return status | {"stage": "project"}
+    return status
 
 
 def _unready(workspace: Workspace, status: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -237,6 +251,6 @@ def _picture(run: Run) -> dict[str, Any]:
 def choose(visitor: str, align: Any) -> None:
     """Look at another alignment. Raises UserError for one that is not among the finished ones."""
     workspace = state.open_workspace(visitor)
-    if align not in {run.id for run in layers_runs.alignments(workspace)}:
+    if align not in [run.id for run in layers_runs.alignments(workspace)]:
         raise UserError("There is no such finished run of this model: choose one of the list.")
     state.keep_setting(visitor, layers_moved_by=align)

@@ -22,7 +22,7 @@ LIVE = ("queued", "running")
 def site_of(workspace: Workspace) -> str:
     """Where in the blocks the visitor reads."""
     site = workspace.settings.get("layers_site")
-    return site if site in SITES else "block"
+    return site if isinstance(site, str) and site in SITES else "block"
 
 
 def pooling_of(workspace: Workspace) -> str:
@@ -189,7 +189,8 @@ def start_moved(visitor: str) -> None:
     run = moved_run(workspace, alignment)
     if run is not None and run.active():
         return
-    run = begin(visitor, config_of(workspace) | {"run": alignment.id})
+    # The control with random weights says nothing about what was moved: it is left out.
+    run = begin(visitor, config_of(workspace) | {"run": alignment.id, "untrained": False})
     entry, key = entry_of(workspace, run), _moved_key(workspace, alignment)
 
     def changes(now: Workspace) -> dict[str, Any]:
