@@ -64,13 +64,13 @@
     const looks = block => {
       const type = solid ? 'scatter3d' : 'scatter', colour = part => block.colours ? block.colours.slice(part * n, (part + 1) * n) : data.sides[part];
       const side = (part, name, symbol, size) => ({ type, mode: 'markers', name, text: data.texts.slice(part * n, (part + 1) * n), hovertemplate: '%{text}<extra></extra>', marker: { symbol, size, color: colour(part), opacity: part ? 0.85 : 0.65, line: { width: part && !solid ? 1.5 : 0 } } });
-      return [side(1, 'rejected', 'square-open', solid ? 4 : 7), side(0, 'chosen', 'circle', solid ? 4 : 7), { type, mode: 'lines', name: 'pair lines', hoverinfo: 'skip', showlegend: false, line: { color: '#8b8d90', width: 0.75 }, opacity: 0.5 }];
+      return [side(1, 'rejected', 'square-open', solid ? 4 : 7), side(0, 'chosen', 'circle', solid ? 4 : 7), { type, mode: 'lines', name: 'pair lines', hoverinfo: 'skip', line: { color: '#8b8d90', width: 0.75 }, opacity: 0.5 }];
     };
-    const axis = (name, more) => ({ title: { text: name }, zerolinecolor: '#c9c8c2', gridcolor: '#eeeeea', ...more });
+    const axis = name => ({ title: { text: name, font: { size: 12 } }, zerolinecolor: '#c9c8c2', gridcolor: '#eeeeea' });
     const layout = block => {
-      const common = { font: { family: 'IBM Plex Sans, Helvetica Neue, Arial, sans-serif', color: '#4a4e55', size: 13 }, paper_bgcolor: '#ffffff', plot_bgcolor: '#ffffff', hovermode: 'closest', uirevision: 'keep', legend: { orientation: 'h', y: 1.06 }, hoverlabel: { align: 'left', bgcolor: '#ffffff', bordercolor: '#c9c8c2', font: { color: '#17191c' } } };
-      return solid ? { ...common, margin: { l: 0, r: 0, t: 30, b: 0 }, scene: { camera: data.camera, xaxis: axis(block.names[0]), yaxis: axis(block.names[1]), zaxis: axis(block.names[2]) } }
-        : { ...common, margin: { l: 64, r: 20, t: 30, b: 56 }, xaxis: axis(block.names[0]), yaxis: axis(block.names[1]) };
+      const common = { font: { family: 'IBM Plex Sans, Helvetica Neue, Arial, sans-serif', color: '#4a4e55', size: 13 }, paper_bgcolor: '#ffffff', plot_bgcolor: '#ffffff', hovermode: 'closest', uirevision: 'keep', showlegend: false, hoverlabel: { align: 'left', bgcolor: '#ffffff', bordercolor: '#c9c8c2', font: { color: '#17191c' } } };
+      return solid ? { ...common, margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { camera: data.camera, aspectmode: 'cube', xaxis: axis(block.names[0]), yaxis: axis(block.names[1]), zaxis: axis(block.names[2]) } }
+        : { ...common, margin: { l: 64, r: 20, t: 10, b: 56 }, xaxis: axis(block.names[0]), yaxis: axis(block.names[1]) };
     };
     const show = at => {
       const block = data.blocks[at];
@@ -90,6 +90,9 @@
     show(data.at);
   };
 
+  /** The camera, far enough for the whole cube with its axes' numbers. */
+  const farther = camera => ({ ...camera, center: { x: 0, y: 0, z: -0.05 }, eye: { x: 1.5 * camera.eye.x, y: 1.5 * camera.eye.y, z: 1.5 * camera.eye.z } });
+
   const page = async () => {
     const root = (window.gradio_config && window.gradio_config.root) || '', response = await fetch(`${root}/gradio_api/file=${document.querySelector('meta[name=rw-plotly]').content}`);
     if (!response.ok) throw new Error('plotly.js could not be read');
@@ -97,7 +100,7 @@
     const blocks = L.view.blocks.map((b, layer) => {
       const c = solid ? P.solid(layer) : P.flat(layer), units = P.unit(L.projection, c);
       return { l: b.l, title: `Block ${b.l}: ${c.finding}`, about: about.replace(/^(.*Probe AUC ).*?( on held-out.*)$/, `$1${b.auc.toFixed(2)} [${b.low.toFixed(2)}, ${b.high.toFixed(2)}]$2`),
-        names: c.names.map((name, k) => name + (units[k] || '')), xyz: [c.x, c.y, ...(c.z ? [c.z] : [])].map(a => Array.from(a, round)), colours: side ? null : P.perBlock() ? P.colours(layer, true).all : null };
+        names: c.names.map((name, k) => solid ? name : name + (units[k] || '')), xyz: [c.x, c.y, ...(c.z ? [c.z] : [])].map(a => Array.from(a, round)), colours: side ? null : P.perBlock() ? P.colours(layer, true).all : null };
     });
     if (!side && !P.perBlock()) blocks.forEach(block => { block.colours = fixed.all; });
     const texts = [];
@@ -105,10 +108,11 @@
       const k = i % P.n, said = P.valueOf(i);
       texts.push(`<b>Pair ${P.ids[k]}, ${i < P.n ? 'chosen' : 'rejected'}</b>${said && !P.perBlock() ? `, ${plain(said)}` : ''}<br><i>${folded(d.prompts[k])}</i><br>${folded((i < P.n ? d.chosen : d.rejected)[k])}`);
     }
-    const data = { n: P.n, at: L.layer, lines: Boolean(P.lines), sides: [P.token('chosen', true), P.token('rejected', true)], texts, blocks, camera: solid ? L.scatter.camera() : null };
-    const said = fixed.legend.kind === 'side' ? '' : legendText(fixed.legend), clean = L.figure.clean;
+    const data = { n: P.n, at: L.layer, lines: Boolean(P.lines), sides: [P.token('chosen', true), P.token('rejected', true)], texts, blocks, camera: solid ? farther(L.scatter.camera()) : null };
+    const key = (part, label) => `<span class="${label}"${side ? ` style="color:${data.sides[part]}"` : ''}><i></i>${label}</span>`;
+    const clean = L.figure.clean, said = `<p class="k">${key(0, 'chosen')}${key(1, 'rejected')}</p>\n${legendText(fixed.legend)}`;
     return `<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width,initial-scale=1">\n<title>${clean(title)}</title>\n`
-      + '<style>body{margin:0 auto;max-width:1100px;padding:20px 24px;font:14px/1.5 "IBM Plex Sans","Helvetica Neue",Arial,sans-serif;color:#17191c;background:#fff}h1{font-size:20px;margin:0}p{margin:2px 0 12px;color:#4a4e55}#plot{height:min(70vh,640px)}.s{display:flex;gap:14px;align-items:center}.s input{flex:1;accent-color:#17191c}.k{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:12px}.k i{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}.k u{display:inline-block;width:96px;height:8px;border-radius:4px;margin:0 6px}</style>\n'
+      + '<style>body{margin:0 auto;max-width:1100px;padding:20px 24px;font:14px/1.5 "IBM Plex Sans","Helvetica Neue",Arial,sans-serif;color:#17191c;background:#fff}h1{font-size:20px;margin:0}p{margin:2px 0 12px;color:#4a4e55}#plot{height:min(70vh,640px)}.s{display:flex;gap:14px;align-items:center}.s input{flex:1;accent-color:#17191c}.k{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:12px}.k i{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}.k .chosen,.k .rejected{font-weight:700}.k .chosen i{background:currentColor}.k .rejected i{border:2px solid;border-radius:1px;width:5px;height:5px}.k{margin:8px 0 0}.s{margin-top:14px}.k u{display:inline-block;width:96px;height:8px;border-radius:4px;margin:0 6px}</style>\n'
       + `<h1 id="title">${clean(title)}</h1>\n<p id="about">${clean(about)}</p>\n<div id="plot"></div>\n${said}<div class="s"><label id="label" for="block">Block</label><input id="block" type="range" min="0" step="1"></div>\n`
       + `<script>${library.replace(/<\/script/gi, '<\\/script')}${END}\n<script>(${viewer})(${inScript(data)});${END}\n</html>\n`;
   };

@@ -29,7 +29,7 @@
         h('label', { class: 'rw-colour', for: 'rw-colour' }, h('span', {}, 'Colour'), colour), lines, h('span', { class: 'rw-gap' }), L.exportMenu ? L.exportMenu() : null),
       box, h('div', { class: 'rw-under' }, legend, hint), h('div', { class: 'rw-slider' }, label, slider, play));
 
-    let plotly = null, ready = false, timer = 0, wanted = 0, picked = [], look = null, shown = null, inked = null, drawn = 0, camera = L.solid.START, turning = 0, pointer = [0, 0], kind = '', hadUmap = false, askedUmap = false, ended = false;
+    let plotly = null, ready = false, timer = 0, wanted = 0, picked = [], look = null, shown = null, inked = null, drawn = 0, camera = L.solid.START, turning = 0, pointer = [0, 0], pressed = [0, 0], over = null, kind = '', hadUmap = false, askedUmap = false, ended = false;
     const solid = () => P.dims === 3 && P.hasSolid() && L.solid.possible();
     const openAt = () => L.pair && L.pair.kind === 'pair' ? P.index.get(L.pair.id) : undefined;
     const narrow = () => plot.clientWidth < NARROW;
@@ -69,7 +69,11 @@
 
     const listen = () => {
       ready = true;
-      plot.on('plotly_click', event => { const p = event.points.find(p => p.curveNumber < 2); if (p) { hideTip(); L.send({ action: 'open', id: P.ids[p.pointNumber] }); } });
+      const open = i => { hideTip(); L.send({ action: 'open', id: P.ids[i] }); };
+      plot.on('plotly_click', event => { const p = event.points.find(p => p.curveNumber < 2); if (p && drawn === 2) open(p.pointNumber); });
+      // In three dimensions plotly misses quick clicks and takes the start of a turn for one.
+      plot.addEventListener('pointerdown', event => { pressed = [event.clientX, event.clientY]; }, true);
+      plot.addEventListener('click', event => { if (drawn === 3 && over !== null && Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) < 4) open(over); });
       plot.on('plotly_selected', event => {
         if (!event || !event.points) return;
         picked = [...new Set(event.points.filter(p => p.curveNumber < 2).map(p => p.customdata))];
@@ -272,11 +276,12 @@
       const i = p.pointNumber, chosen = p.curveNumber === 1, d = L.data, said = P.valueOf(chosen ? i : P.n + i);
       tip.replaceChildren(h('p', { class: 'q' }, `Pair ${P.ids[i]}, `, h('b', { class: chosen ? 'c-chosen' : 'c-rejected' }, chosen ? 'chosen' : 'rejected'), said && `, ${said}`),
         h('p', { class: 's' }, short(d.prompts[i])), h('p', {}, short((chosen ? d.chosen : d.rejected)[i])));
+      over = i;
       tip.hidden = false;
       const [x, y] = drawn === 3 ? pointer : [p.xaxis.l2p(p.x) + p.xaxis._offset, p.yaxis.l2p(p.y) + p.yaxis._offset], right = x > plot.clientWidth / 2, low = y > plot.clientHeight / 2;
       Object.assign(tip.style, { left: right ? '' : `${x + 14}px`, right: right ? `${plot.clientWidth - x + 14}px` : '', top: low ? '' : `${y + 10}px`, bottom: low ? `${plot.clientHeight - y + 10}px` : '' });
     };
-    const hideTip = () => { tip.hidden = true; };
+    const hideTip = () => { tip.hidden = true; over = null; };
 
     // -- slider and play -------------------------------------------------------------------------------------------
     const stop = () => { clearInterval(timer); timer = 0; play.textContent = 'Play'; };
