@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.metrics import roc_auc_score, silhouette_score
 from sklearn.pipeline import make_pipeline
@@ -64,20 +65,26 @@ def test_planted_directions_are_found_with_the_analytic_auc():
         assert row.probe_auc_low - 0.02 <= truth <= row.probe_auc_high + 0.02
         assert row.paired_accuracy == pytest.approx(truth, abs=0.03)  # the sides are independent here
         assert row.fisher == pytest.approx(delta**2, rel=0.15, abs=0.02)
+        assert row.d_prime == pytest.approx(delta, abs=0.12)
+        assert row.explained == pytest.approx((1 + delta**2 / 4) / (32 + delta**2 / 4), rel=0.1)
         assert row.above_chance == (delta > 0)
     for layer in (3, 4):
         assert rep.preference_direction(acts, layer) @ directions[layer] > 0.99
 
 
-def test_the_band_is_chance_and_covers_shuffled_labels():
-    inside = 0
-    for seed in range(30):
-        acts, _ = planted([0.0], pairs=80, width=40, seed=seed, prompt=1.0)
-        (row,) = rep.score(acts, groups=np.arange(80), permutations=60, seed=seed)
-        assert row.null_auc_p05 < 0.5 < row.null_auc_p95
-        assert row.null_auc_mean == pytest.approx(0.5, abs=0.02)
-        inside += row.null_auc_p05 <= row.probe_auc <= row.null_auc_p95
-    assert 21 <= inside <= 30  # 27 expected of 30
+@pytest.mark.parametrize("width", [20, 60])  # fewer and more dimensions than states that are trained on
+def test_the_band_is_chance_and_covers_shuffled_labels(width):
+    """Separable states whose labels are swapped at random, again and again: 95% of the AUCs lie in the band of 95%."""
+    acts, _ = planted([2.0], pairs=60, width=width, prompt=1.0)
+    inside, repeats = 0, 60
+    for seed in range(repeats):
+        swap = np.random.default_rng(seed).random(60) < 0.5
+        sides = np.where(swap[:, None], (acts.rejected, acts.chosen), (acts.chosen, acts.rejected))
+        (row,) = rep.measure(*sides, np.arange(60), permutations=100, seed=seed + 1000).scores
+        assert row.null_auc_p025 <= row.null_auc_p05 < 0.5 < row.null_auc_p95 <= row.null_auc_p975
+        assert row.null_auc_mean == pytest.approx(0.5, abs=0.03)
+        inside += row.null_auc_p025 <= row.probe_auc <= row.null_auc_p975
+    assert inside >= 53  # 57 expected of 60; fewer than 53 would be a chance of 1 in 100
 
 
 def test_shuffled_labels_of_separable_states_read_chance():
@@ -210,6 +217,25 @@ def test_identical_sides_read_exactly_chance():
     assert row.probe_auc == row.paired_accuracy == 0.5
     assert row.null_auc_p05 == row.null_auc_p95 == 0.5
     assert row.fisher == 0.0
+
+
+def test_blocks_side_by_side_on_several_cores_give_the_same():
+    import torch
+
+    acts, _ = planted([0.0, 1.0, 2.0], pairs=40)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(rep.measure(acts.chosen, acts.rejected, np.arange(40), permutations=20))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert [row.layer for row in found[1].scores] == [0, 1, 2]
+    for one, two in zip(found[0].scores, found[1].scores, strict=True):
+        assert one.probe_auc == pytest.approx(two.probe_auc, abs=2e-3)
+    np.testing.assert_allclose(found[0].places, found[1].places, atol=1e-4)
 
 
 def test_repeatable_and_seeded():
@@ -373,14 +399,62 @@ def test_pca_by_subspace_iteration_agrees_with_the_exact_one(monkeypatch):
     np.testing.assert_allclose(quick.explained, exact.explained, rtol=0.05)
 
 
-def test_neighbouring_blocks_are_aligned_with_chosen_to_the_right():
-    acts, _ = planted([6.0], pairs=100)
-    chosen, rejected = (np.concatenate([side, -1.1 * side, side * 0.9]) for side in (acts.chosen, acts.rejected))
-    coords = rep.pca(replace(acts, chosen=chosen, rejected=rejected)).coords
-    for layer in (1, 2):
-        for axis in (0, 1):
-            assert np.corrcoef(coords[0, :, axis], coords[layer, :, axis])[0, 1] > 0.99
-    assert (coords[:, :100, 0].mean(1) > coords[:, 100:, 0].mean(1)).all()
+def rotated_blocks(pairs=80, width=12):
+    """Three blocks: states, the same states turned, scaled and reflected, and those with some noise."""
+    acts, _ = planted([6.0], pairs=pairs, width=width)
+    rng = np.random.default_rng(4)
+    turn = np.linalg.qr(rng.standard_normal((width, width)))[0].astype(np.float32)
+    sides = []
+    for side in (acts.chosen[0] * np.linspace(2, 0.5, width), acts.rejected[0] * np.linspace(2, 0.5, width)):
+        sides.append(np.stack([side, -3 * side @ turn, side + 0.2 * rng.standard_normal(side.shape)]))
+    return replace(acts, chosen=sides[0].astype(np.float32), rejected=sides[1].astype(np.float32))
+
+
+def test_blocks_are_turned_onto_the_block_before():
+    acts = rotated_blocks()
+    shown = rep.pictures(acts, rep.held_out_projections(acts, groups=np.arange(80)))
+    for name, dims in (("pca", 2), ("pca3", 3)):
+        coords = getattr(shown, name).coords
+        np.testing.assert_allclose(coords[1], coords[0], atol=2e-3)  # in units of the spread: no scale is left
+        for layer in (1, 2):
+            plain = np.linalg.norm(coords[layer] - coords[layer - 1])
+            turn, _ = orthogonal_procrustes(coords[layer], coords[layer - 1])
+            np.testing.assert_allclose(turn, np.eye(dims), atol=1e-3)  # there is nothing left to turn
+            assert plain < 0.4 * np.linalg.norm(coords[layer])
+        assert (coords[0, :80].mean(0) >= coords[0, 80:].mean(0)).all()
+    axis = shown.axis3.coords
+    np.testing.assert_allclose(axis[1, :, 1:], axis[0, :, 1:], atol=2e-3)
+    np.testing.assert_allclose(np.abs(shown.axis.coords[1, :, 1]), np.abs(shown.axis.coords[0, :, 1]), atol=2e-3)
+
+
+def test_explained_shares_are_those_of_the_turned_axes():
+    acts = rotated_blocks()
+    frames = rep.frames(acts)
+    shown = rep.pictures(acts, rep.held_out_projections(acts, groups=np.arange(80)), axes=frames)
+    for name in ("pca", "pca3"):
+        found = getattr(shown, name)
+        np.testing.assert_allclose(found.explained, np.square(found.coords).mean(1), rtol=1e-4)
+    for layer, frame in enumerate(frames):
+        both = np.concatenate([acts.chosen[layer], acts.rejected[layer]])
+        values = np.linalg.eigvalsh(np.cov(both.T))[::-1]
+        assert shown.pca3.explained[layer].sum() == pytest.approx(values[:3].sum() / values.sum(), rel=1e-3)
+        along = (both - both.mean(0)) @ frame.difference.numpy()
+        assert shown.axis.explained[layer, 0] == pytest.approx(along.var() / both.var(0).sum(), rel=1e-3)
+        assert np.abs(frame.beside.numpy().T @ frame.difference.numpy()).max() < 1e-4
+
+
+def test_components_beside_a_direction_by_subspace_iteration_agree_with_the_exact_ones(monkeypatch):
+    from workbench.representations import projection
+
+    acts = rotated_blocks(width=40)
+    exact = rep.frames(acts)
+    monkeypatch.setattr(projection, "_EXACT_UP_TO", 4)
+    for one, other in zip(exact, rep.frames(acts), strict=True):
+        for name in ("components", "beside"):
+            a, b = getattr(one, name).numpy(), getattr(other, name).numpy()
+            kept = np.square(a.T @ b).sum(0)  # how much of each direction lies in the exact ones' span
+            np.testing.assert_allclose(kept, 1, atol=0.03)
+        assert np.abs(other.beside.numpy().T @ other.difference.numpy()).max() < 1e-4
 
 
 def test_the_preference_axis_holds_the_held_out_places_and_a_component_without_them():

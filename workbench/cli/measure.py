@@ -35,7 +35,7 @@ def add_verbs(verb) -> None:
     it.add_argument("--out", metavar="DIR", help="the folder for the scores (default: one among the runs)")
 
     it = verb("bench", "Measure speed and memory against the naive way and against a floor.", bench, show_bench)
-    it.add_argument("names", nargs="*", metavar="NAME", help="scores, capture (all)")
+    it.add_argument("names", nargs="*", metavar="NAME", help="scores, capture (both); coverage takes minutes")
 
 
 def separability(options: Namespace) -> dict[str, Any]:

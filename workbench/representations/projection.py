@@ -227,7 +227,8 @@ def principal_directions(centred: Tensor, dims: int, seed: int, without: Tensor 
             columns = columns - torch.outer(without, without @ columns)
         return torch.linalg.qr(columns).Q
 
-    basis = orthonormal(torch.randn(width, dims + 10, generator=torch.Generator().manual_seed(seed)))
+    columns = min(dims + 10, width - 1)
+    basis = orthonormal(torch.randn(width, columns, generator=torch.Generator().manual_seed(seed)))
     for _ in range(_ITERATIONS):
         basis = orthonormal(centred.T @ (centred @ basis))
     _, values, right = torch.linalg.svd(centred @ basis, full_matrices=False)
