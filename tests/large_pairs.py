@@ -64,18 +64,18 @@ def write(path: Path, count: int, size: int) -> Path:
     return path
 
 
-def measure(arguments: list[str]) -> tuple[float, float, subprocess.CompletedProcess]:
-    """Seconds and peak resident megabytes of a Python process, and how it ended."""
+def measure(arguments: list[str]) -> tuple[float, float, float, subprocess.CompletedProcess]:
+    """Seconds, seconds of processor and peak resident megabytes of a Python process, and how it ended."""
     code = (
         "import resource, runpy, sys\nsys.argv = sys.argv[1:]\n"
         "try:\n    runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-        "finally:\n    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-        "    sys.stderr.write(f'\\npeak {peak}\\n')\n"
+        "finally:\n    used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "    sys.stderr.write(f'\\n{used.ru_utime + used.ru_stime} {used.ru_maxrss / 1024}\\n')\n"
     )
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
-    peak = float(done.stderr.rstrip().splitlines()[-1].split()[1])
-    return time.monotonic() - began, peak, done
+    busy, peak = map(float, done.stderr.rstrip().splitlines()[-1].split())
+    return time.monotonic() - began, busy, peak, done
 
 
 def main() -> None:
@@ -88,10 +88,10 @@ def main() -> None:
     if not given.file.exists():
         write(given.file, given.rows, given.megabytes * 1_000_000 // given.rows)
     print(f"{given.file}: {given.file.stat().st_size / 1e6:.0f} MB")
-    seconds, floor, _ = measure(["workbench", "check", "demo:test", "--json"])
-    print(f"the bundled pairs: {seconds:.1f} s, peak {floor:.0f} MB")
-    seconds, peak, done = measure(["workbench", "check", str(given.file), "--json"])
-    print(f"this file: {seconds:.1f} s, peak {peak:.0f} MB, {peak - floor:.0f} MB above")
+    seconds, busy, floor, _ = measure(["workbench", "check", "demo:test", "--json"])
+    print(f"the bundled pairs: {seconds:.1f} s ({busy:.1f} s of processor), peak {floor:.0f} MB")
+    seconds, busy, peak, done = measure(["workbench", "check", str(given.file), "--json"])
+    print(f"this file: {seconds:.1f} s ({busy:.1f} s of processor), peak {peak:.0f} MB, {peak - floor:.0f} MB above")
     report = json.loads(done.stdout)
     print({name: report[name] for name in ("read", "kept", "dropped")})
 

@@ -226,6 +226,8 @@ WRITERS = {
     "indented.json": lambda rows, path: path.write_text(json.dumps(rows, indent=2)),
     "pandas.json": lambda rows, path: pandas_frame(rows).to_json(path, orient="records", force_ascii=False),
     "columns.json": lambda rows, path: pandas_frame(rows).to_json(path),
+    "index.json": lambda rows, path: pandas_frame(rows).to_json(path, orient="index"),
+    "split.json": lambda rows, path: pandas_frame(rows).to_json(path, orient="split"),
     "packed.json.gz": packed(json.dumps),
     "module.csv": lambda rows, path: path.write_text(csv_module(rows), encoding="utf-8-sig", newline=""),
     "pandas.csv": lambda rows, path: pandas_frame(rows).to_csv(path),
@@ -259,6 +261,18 @@ def test_texts_that_look_like_structures_stay_texts():
         f'Question {number},"{answer.replace(chr(34), chr(34) * 2)}",no\n' for number, answer in enumerate(answers)
     )
     assert [pair.chosen for pair in pairs_from_text(table)] == answers
+
+
+def test_other_columns_without_a_form_in_json(tmp_path):
+    """Dates are kept as text, halves of characters are replaced where they are read."""
+    import pandas
+
+    frame = pandas.DataFrame([{"prompt": "p", "chosen": "a", "rejected": "b", "day": pandas.Timestamp("2024-02-03")}])
+    frame.to_parquet(tmp_path / "x.parquet")
+    pairs = load_pairs(tmp_path / "x.parquet")
+    assert pairs.extra_columns == ["day"] and pairs.extra_of([1], "day") == ["2024-02-03 00:00:00"]
+    pairs = pairs_from_text('{"prompt": "p", "chosen": "a", "rejected": "b", "tag": "x\\ud800", "n": NaN}')
+    assert pairs.extra_of([1], "tag") == ["x?"] and pairs.extra_of([1], "none") == [None]
 
 
 def test_nul_characters():

@@ -177,7 +177,7 @@ class PreferencePairs:
     def batches(self, *columns: str) -> Iterator[pa.RecordBatch | pa.Table]:
         """These columns of all pairs in their order as Arrow tables of some thousand rows, so that a large set passes
         through little memory."""
-        if self._file is None:
+        if self._file is None or not self._file.path.exists():  # what is mapped stays, even if the file is gone
             yield from store.batches(self.dataset, columns)
         else:
             for batch in self._file.batches(self._positions):
@@ -258,7 +258,8 @@ class PreferencePairs:
         if not ids:
             return []
         texts = self.dataset.select_columns(["extra"]).select(positions.tolist())["extra"]
-        return [json.loads(text).get(name) for text in texts]
+        values = [json.loads(text).get(name) for text in texts]
+        return [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
 
     # -- selecting ---------------------------------------------------------------------------------------------------
 

@@ -199,7 +199,7 @@ def _rows_of(value: dict[str, Any], name: str) -> Iterator[Numbered]:
 def _is_columns(value: Any) -> bool:
     """{"prompt": [..], "chosen": [..], ...}: lists of one length, longer than a dialogue could be by accident. Or, as
     ``DataFrame.to_json`` writes them, {"prompt": {"0": .., "1": ..}, ...}."""
-    if not isinstance(value, dict) or len(value) < 2:
+    if not isinstance(value, dict) or len(value) < 2 or set(value) == {"columns", "index", "data"}:
         return False
     columns = list(value.values())
     if all(isinstance(column, dict) and column for column in columns):
@@ -212,9 +212,16 @@ def _is_columns(value: Any) -> bool:
 
 
 def _column_of_rows(value: Any) -> list | None:
-    """The list in an object like {"version": 1, "data": [{...}, ...]}, if there is one by a name meant for it."""
+    """The list in an object like {"version": 1, "data": [{...}, ...]}, if there is one by a name meant for it; or the
+    rows of {"0": {...}, "1": {...}} and of {"columns": [...], "data": [[...], ...]}, which pandas writes too."""
     if not isinstance(value, dict):
         return None
+    if value and all(map(str.isdigit, value)) and all(isinstance(row, dict) for row in value.values()):
+        return list(value.values())
+    names, cells = value.get("columns"), value.get("data")
+    split = isinstance(names, list) and isinstance(cells, list) and cells
+    if split and all(isinstance(row, list) and len(row) == len(names) for row in cells):
+        return [dict(zip(map(str, names), row, strict=True)) for row in cells]
     for name in ("data", "rows", "examples", "pairs", "train"):
         inner = value.get(name)
         if isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):

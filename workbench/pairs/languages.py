@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 
-LOOKED_AT = 600  # characters of a text
+LOOKED_AT = 400  # characters of a text
 _NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -133,11 +133,11 @@ def language(text: str, in_script: str | None = None) -> str:
     if in_script not in ("Latin", "Cyrillic"):
         return _BY_SCRIPT.get(in_script, "")
     words = _WORD.findall(text[:LOOKED_AT].lower())
-    hits = Counter(index for word in words for index in _OF_WORD.get(word, ()))
     kinds = Counter(index for word in set(words) for index in _OF_WORD.get(word, ()))
-    ranked = sorted(kinds, key=lambda index: (kinds[index], hits[index]), reverse=True)
-    if not ranked or kinds[ranked[0]] < 2 or hits[ranked[0]] < 0.12 * len(words):
+    ranked = kinds.most_common(2)
+    if not ranked or ranked[0][1] < 2 or (len(ranked) > 1 and ranked[0][1] < 1.5 * ranked[1][1]):
         return ""
-    if len(ranked) > 1 and kinds[ranked[0]] < 1.5 * kinds[ranked[1]]:
+    best = ranked[0][0]
+    if sum(best in _OF_WORD.get(word, ()) for word in words) < 0.12 * len(words):
         return ""
-    return _LANGUAGES[ranked[0]]
+    return _LANGUAGES[best]

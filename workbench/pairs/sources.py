@@ -282,7 +282,7 @@ def _pairs_of(
     cache: str | Path | None = None,
 ) -> PreferencePairs:
     called = called or (Path(source).name if source else name)
-    form, roles = _form_of(table, columns, wanted, called)
+    form, roles = _form_of(table, columns, wanted, called, limit)
     keeper = Keeper(lambda row: form.read(row, roles), set(roles.values()), cache)
     keep_pairs(table, keeper, limit, progress)
     pairs = keeper.finish(form, roles, called, name, source)
@@ -294,11 +294,14 @@ def _pairs_of(
     return pairs
 
 
-def _form_of(table: Table, mapping: dict[str, str] | None, wanted: str | None, called: str) -> tuple[Format, Roles]:
+def _form_of(
+    table: Table, mapping: dict[str, str] | None, wanted: str | None, called: str, limit: int | None = None
+) -> tuple[Format, Roles]:
     """The format and its roles; with a mapping by hand, only the mapped columns are looked at, under their roles."""
-    plain, columns = table.first_rows, table.columns
-    if len(table.head) > 2 * len(plain):  # most lines are broken
-        raise UserError(next(row.why for _, row in table.head if isinstance(row, Broken)))
+    head, columns = [row for _, row in table.head[:limit]], table.columns
+    plain = [row for row in head if not isinstance(row, Broken)]
+    if len(head) > 2 * len(plain):  # most lines are broken
+        raise UserError(next(row.why for row in head if isinstance(row, Broken)))
     if not mapping:
         return recognise(columns, plain, called, wanted)
     mapping = {role: column for role, column in mapping.items() if column}

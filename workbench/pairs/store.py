@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 import weakref
@@ -73,11 +74,12 @@ def record_batch(
 
 
 class TableFile:
-    """A file of Arrow batches. It is removed when nobody holds this object any more, and when the process ends."""
+    """A file of Arrow batches. It is removed when nobody holds this object any more, and when the process that made it
+    ends (a process forked from it leaves it alone)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._gone = weakref.finalize(self, _remove, path)
+        self._gone = weakref.finalize(self, _remove, path, os.getpid())
 
     def remove(self) -> None:
         """Remove it now."""
@@ -102,9 +104,15 @@ class TableFile:
                 first = last
 
 
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+def _remove(path: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _remove_all(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def cache_folder(cache: str | Path | None) -> Path:
@@ -116,7 +124,7 @@ def cache_folder(cache: str | Path | None) -> Path:
         return folder
     if _folder is None or not _folder.is_dir():
         _folder = Path(tempfile.mkdtemp(prefix="rahf-pairs-"))
-        atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+        atexit.register(_remove_all, _folder, os.getpid())
     return _folder
 
 
