@@ -56,7 +56,7 @@ def result(folder: Path, points: int | None = None) -> np.ndarray | None:
 
 def state(folder: Path) -> dict[str, Any]:
     """How far the UMAP of this run is: ``state`` ("none", "waiting", "running", "done", "failed", "stopped"), ``step``
-    of ``total`` blocks (0 of 0: not known yet), and ``why`` it failed."""
+    of ``total`` steps (0 of 0: not known yet), and ``why`` it failed."""
     with _guard:
         job = _job_of(folder)
         if job is not None:
@@ -170,40 +170,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def compute(folder: Path, rows: list[int], tell: Any) -> None:
-    """Compute and write the UMAP of all blocks of a run; ``tell(step, total)`` after every block."""
+    """Compute and write the UMAP of all blocks of a run; ``tell(step, total)`` says how far it is."""
     from workbench.progress import Progress
+    from workbench.representations import umap_aligned
 
     acts = _activations(folder, rows)
-    tell(0, acts.n_layers)
-    progress = Progress(lambda event: tell(event.step, event.total))
-    try:
-        from workbench.representations import umap_aligned
-    except ImportError:
-        coords = _one_by_one(acts, progress)
-    else:
-        coords = umap_aligned(acts, list(range(acts.n_layers)), 0, progress)
+    coords = umap_aligned(acts, progress=Progress(lambda event: tell(event.step, event.total)))
     part = folder / f"umap.{os.getpid()}.part.npy"
     try:
         np.save(part, coords.astype(np.float32), allow_pickle=False)
         part.replace(folder / FILE)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _one_by_one(acts: Any, progress: Any) -> np.ndarray:
-    """Every block by itself, each turned onto the one before (orthogonal Procrustes)."""
-    from workbench.representations import umap_layer
-
-    found: list[np.ndarray] = []
-    for layer in range(acts.n_layers):
-        here = umap_layer(acts, layer)
-        here = here - here.mean(axis=0)
-        if found:
-            left, _, right = np.linalg.svd(here.T @ found[-1])
-            here = here @ (left @ right)
-        found.append(here)
-        progress("umap", layer + 1, acts.n_layers)
-    return np.stack(found)
 
 
 def _activations(folder: Path, rows: list[int]) -> Any:

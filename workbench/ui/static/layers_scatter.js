@@ -232,7 +232,9 @@
         card.replaceChildren(h('p', {}, u.state === 'failed' ? u.why : 'UMAP was stopped; this is PCA.'), button(u.state === 'failed' ? 'Try again' : 'Compute UMAP', askUmap));
         return;
       }
-      const bar = h('i', {}), words = u.state === 'waiting' ? 'UMAP waits for another one to finish' : u.total ? `UMAP: block ${Math.min(u.step + 1, u.total)} of ${u.total}` : 'UMAP is starting';
+      // Each block is laid out, which is half of the steps; then all of them together.
+      const bar = h('i', {}), n = last + 1, words = u.state === 'waiting' ? 'UMAP waits for another one to finish' : !u.total ? 'UMAP is starting'
+        : u.step < n ? `UMAP: block ${u.step + 1} of ${n}` : `UMAP: all blocks together, ${Math.round(100 * (u.step - n) / Math.max(1, u.total - n))}%`;
       bar.style.setProperty('--p', `${u.total ? Math.round(100 * u.step / u.total) : 0}%`);
       card.replaceChildren(h('p', {}, h('b', {}, words), '. Until it is there this is PCA.'), h('div', { class: 'bar', role: 'progressbar', 'aria-label': 'UMAP', 'aria-valuemin': 0, 'aria-valuemax': u.total || 1, 'aria-valuenow': u.step }, bar),
         button('Stop', () => L.send({ action: 'umap_stop' })));
