@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.ui import align_view, charts, context
+from workbench.ui import align_view, charts, context, pairs_data
 from workbench.ui.state import Workspace
 
 ELSEWHERE = {"model", "pairs", "method", "layers", "alpha"}  # shown in their own places, or chosen in other steps
@@ -108,6 +108,8 @@ def read(draft: dict[str, Any], workspace: Workspace) -> tuple[dict[str, Any], d
         values["judge"] = workspace.pairs["source"]  # once edited they are a file, and keep their oracle
     if workspace.picked:
         values["layers"] = sorted(workspace.picked)
+    if seed := pairs_data.seed_of(workspace):  # the split that step 1 shows
+        values["seed"] = seed
     wrong = {}
     for name, text in draft.items():
         if name not in known or name in ("model", "pairs", "layers"):

@@ -189,7 +189,7 @@ def take(visitor: str, read: Callable[[], PreferencePairs], *, kind: str, source
     with state.lock_of(visitor):
         settings = {key: value for key, value in state.open_workspace(visitor).settings.items() if key != "unmapped"}
         workspace = state.change(visitor, pairs=record, settings=settings, separability_run=None, picked=None)
-        pairs_history.remember(workspace, pairs)
+        state.remember_pairs(workspace, pairs if path is None else pairs_history.numbered(pairs))
         pairs_history.tidy(workspace)
         tidy_uploads(workspace)
         return workspace

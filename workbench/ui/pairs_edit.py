@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
@@ -82,7 +84,8 @@ def swap_pair(visitor: str, pair_id: Any, version: Any = None) -> int:
 
     def change(pairs: PreferencePairs, marks: Marks) -> tuple[PreferencePairs, Marks, int]:
         position = position_of(pairs, pair_id)
-        return pairs.with_pair(pairs[position].swapped()), marks.changed(position), position
+        swapped = replace(pairs[position].swapped(), id=pair_id)
+        return pairs.with_pair(swapped), marks.changed(position), position
 
     return _edit(visitor, version, f"swapped the sides of pair {pair_id}", change)
 
@@ -91,7 +94,7 @@ def remove_pairs(
     visitor: str, ids: Any, version: Any = None, what: str = "", at_least: int = 1, too_long: bool = False
 ) -> int:
     """Take pairs out; how many there were. Raises UserError if fewer than ``at_least`` would be left."""
-    wanted = {number for number in ids if type(number) is int} if isinstance(ids, Sequence) else set()
+    wanted = {int(number) for number in ids if _is_id(number)} if isinstance(ids, Sequence) else set()
     gone: list[int] = []
 
     def change(pairs: PreferencePairs, marks: Marks) -> tuple[PreferencePairs, Marks, int]:
@@ -110,6 +113,10 @@ def remove_pairs(
     many = f"removed {len(wanted):,} pairs" if len(wanted) != 1 else f"removed pair {next(iter(wanted))}"
     _edit(visitor, version, what or many, change)
     return len(gone)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 < value < 2**62
 
 
 def step(visitor: str, way: str) -> str:

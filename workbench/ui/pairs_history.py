@@ -108,13 +108,13 @@ def commit(workspace: Workspace, changed: PreferencePairs, marks: Marks, what: s
     """
     if not len(changed):
         raise UserError("Not a single pair would be left: load others instead.")
-    record = workspace.pairs
+    record, changed = workspace.pairs, numbered(changed)
     number = int(record.get("edited") or 0) + 1
     path = write(workspace.folder, changed, marks, number)
     present = {"path": str(path), "count": len(changed), "fingerprint": changed.fingerprint, "edited": number}
     undo = [*(record.get("undo") or []), {key: record.get(key) for key in KEPT} | {"what": what}]
     workspace = _put(workspace, record | present | {"undo": _bounded(undo), "redo": []})
-    remember(workspace, changed)
+    state.remember_pairs(workspace, changed)
     return workspace
 
 
@@ -133,19 +133,23 @@ def step(workspace: Workspace, way: str) -> Workspace:
     return _put(workspace, record | there | {way: kept, back: [*(record.get(back) or []), here]})
 
 
-def remember(workspace: Workspace, pairs: PreferencePairs) -> None:
-    """Keep pairs that were just written in memory, numbered as their file is, so that it is not read again."""
-    if not (workspace.pairs or {}).get("path"):
-        state.remember_pairs(workspace, pairs)
-    elif pairs.dataset.cache_files == []:  # large ones stay in a file, whose numbers cannot be changed
-        import pyarrow as pa
+def numbered(pairs: PreferencePairs) -> PreferencePairs:
+    """The same pairs with the row numbers 1 to N, as the clean file has them; those of a large set only in ``numbers``,
+    not in what its rows say."""
+    from workbench.pairs import PreferencePairs
+    from workbench.pairs.store import in_memory
 
-        from workbench.pairs import PreferencePairs
-        from workbench.pairs.store import in_memory
+    numbers = np.arange(1, len(pairs) + 1)
+    if pairs.dataset.cache_files:
+        same = pairs.select(range(len(pairs)))
+        same._numbers = numbers
+        return same
+    import pyarrow as pa
 
-        table = pairs.dataset.with_format("arrow")[:]
-        table = table.set_column(0, table.schema.field("id"), pa.array(np.arange(1, len(pairs) + 1)))
-        state.remember_pairs(workspace, PreferencePairs(in_memory(table), pairs.report, pairs.name, pairs.source))
+    table = pairs.dataset.with_format("arrow")[:]
+    table = table.set_column(0, table.schema.field("id"), pa.array(numbers))
+    made = PreferencePairs(in_memory(table), pairs.report, pairs.name, pairs.source)
+    return made.remember(ids=numbers, keys=pairs.prompt_hashes)
 
 
 def last_step(record: dict[str, Any], way: str) -> str:

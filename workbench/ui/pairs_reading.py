@@ -47,10 +47,10 @@ class Reading:
         """What is being done, how many rows, and for how long."""
         if self.stopping.is_set():
             return f"Stopping: {self.what}"
-        event = self.event
-        at = ""
-        if event is not None and event.step:
-            at = f", {event.step:,} of {event.total:,} rows" if event.total else f", {event.step:,} rows so far"
+        event, at = self.event, ""
+        if event is not None and event.stage == "pairs":
+            share = f", {100 * event.step / event.total:.0f}%" if event.total else ""
+            at = f"{share}, {event.message}" if event.message else share
         return f"{self.what}{at}, {seconds:.0f} s"
 
     def result(self) -> Any:

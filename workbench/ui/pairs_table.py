@@ -171,7 +171,7 @@ def _rows(workspace: Workspace, here: Sequence[int]) -> list[dict[str, Any]]:
         texts = {"prompt": prompt_text(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
         short = {side: text if len(text) <= SHORT else text[:SHORT] + " …" for side, text in texts.items()}
         about = {
-            "id": pair.id,
+            "id": int(pairs.numbers[position]),
             "split": SIDES[sides[position]] if sides is not None else "",
             "edited": bool(marks[position]),
         }
@@ -193,7 +193,7 @@ def one_pair(workspace: Workspace, pair_id: Any) -> dict[str, Any]:
     return {
         "kind": "pair",
         "version": str(workspace.pairs["fingerprint"]),
-        "id": pair.id,
+        "id": int(pairs.numbers[position]),
         "prompt": prompt_text(pair.prompt),
         "chosen": pair.chosen,
         "rejected": pair.rejected,
