@@ -380,3 +380,9 @@ def test_what_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(json_rows, "MOST_DOCUMENT", 2000)
     with pytest.raises(UserError, match=r"one JSON object of more than .* write it as JSON Lines"):
         pairs_from_text(json.dumps({"data": [row]}, indent=1))
+
+
+def test_odd_columns_are_named_in_one_line():
+    with pytest.raises(UserError) as caught:
+        pairs_from_text('"a\nb",' + ",".join(f"column {n}" for n in range(500)) + "\n" + "1," * 500 + "2\n")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

@@ -173,6 +173,12 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+def named(columns: Sequence[str], most: int = 200) -> str:
+    """Columns in a sentence, shortened where they are many or long."""
+    text = " ".join(", ".join(map(str, columns)).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def recognise(
     columns: Sequence[str], rows: Sequence[Row], name: str, wanted: str | None = None
 ) -> tuple[Format, Roles]:
@@ -186,7 +192,7 @@ def recognise(
     for form in FORMATS:
         if wanted in (None, form.name) and (roles := form.fits(sample)):
             return form, roles
-    found = ", ".join(map(str, columns)) or "no columns"
+    found = named(columns) or "no columns"
     if wanted is not None:
         raise UserError(f"{name} is not in the format {wanted} (its columns are {found}): leave the format open.")
     if sample.roles("chosen", "rejected"):

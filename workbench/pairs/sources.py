@@ -13,7 +13,7 @@ from typing import Any
 from workbench.errors import UserError
 from workbench.pairs.checks import REASONS, sound
 from workbench.pairs.core import Pair, PreferencePairs
-from workbench.pairs.formats import FORMATS, recognise
+from workbench.pairs.formats import FORMATS, named, recognise
 from workbench.pairs.forms import Format, Roles
 from workbench.pairs.keep import Keeper, keep_pairs
 from workbench.pairs.messages import Unfit, prompt_text
@@ -307,7 +307,7 @@ def _form_of(
     mapping = {role: column for role, column in mapping.items() if column}
     missing = [column for column in mapping.values() if column not in columns]
     if missing:
-        raise UserError(f"{called} has no column {missing[0]}: choose from {', '.join(columns)}.")
+        raise UserError(f"{called} has no column {named(missing[:1])}: choose from {named(columns)}.")
     if wanted is None and not {"chosen", "rejected"} <= set(mapping):
         raise UserError("Say at least which columns are chosen and rejected.")
     mapped = [{role: row.get(column) for role, column in mapping.items()} for row in plain[:50]]

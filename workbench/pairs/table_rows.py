@@ -140,7 +140,7 @@ def _named(cells: list[str], name: str) -> list[str]:
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, 1)]
     if len(set(header)) < len(header):
         twice = next(column for column in header if header.count(column) > 1)
-        raise UserError(f"{name} has two columns called {twice}: rename one of them.")
+        raise UserError(f"{name} has two columns called {twice[:80]}: rename one of them.")
     return header
 
 
