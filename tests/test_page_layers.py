@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.browser import browser, overflow, page, server  # noqa: F401
+from tests.browser import MOST, browser, overflow, page, server  # noqa: F401
 
 # How long after the slider's event the points have moved, and how long until they arrived (milliseconds).
 MOVE = """async layer => {
@@ -37,87 +40,99 @@ def captured(page):  # noqa: F811
     page.get_by_role("button", name="Start with the demo").click()
     page.get_by_role("button", name="Look at the layers").click()
     page.get_by_role("button", name="Capture all blocks").click()
-    page.wait_for_selector("#rw-layers-left")
-    page.wait_for_selector(".rw-plot[data-drawn]")
+    expect(page.locator("#rw-layers-left")).to_be_visible()
+    expect(page.locator(".rw-plot[data-drawn]")).to_be_visible()
     return page
 
 
-def test_from_the_demo_to_picked_blocks(captured):
+def kept(server, **wanted):  # noqa: F811
+    """Wait until the visitor's workspace says how the picture is looked at."""
+    (path,) = (server.runs / "workspaces").glob("*/workspace.json")
+    until = time.monotonic() + MOST / 1000
+    while time.monotonic() < until:
+        seen = json.loads(path.read_text()).get("settings", {}).get("layers_view") or {}
+        if all(seen.get(key) == value for key, value in wanted.items()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"kept {seen}, not {wanted}")
+
+
+def test_from_the_demo_to_picked_blocks(captured, server):  # noqa: F811
     tab = captured
-    blocks = tab.locator("#rw-strip button.blk")
-    assert blocks.count() == 8
-    assert "AUC" in blocks.first.get_attribute("aria-label")
-    assert blocks.evaluate_all("all => all.filter(b => b.getAttribute('aria-pressed') === 'true').length") >= 1, (
-        "a suggestion"
-    )
+    blocks, picks = tab.locator("#rw-strip button.blk"), tab.locator("#rw-strip [data-picks]")
+    expect(blocks).to_have_count(8)
+    expect(blocks.first).to_have_attribute("aria-label", re.compile("AUC"))
+    expect(tab.locator("#rw-strip button.blk[aria-pressed=true]").first).to_be_visible()  # a suggestion
 
     # The slider moves the picture at once, in the browser alone.
     tab.locator("#rw-layer").scroll_into_view_if_needed()
     begins = [tab.evaluate(MOVE, layer) for layer in (0, 3, 6, 1)]
-    assert sorted(moved for moved, _, _ in begins)[1] < 200, begins
+    assert sorted(moved for moved, _, _ in begins)[0] < 200, begins
     assert len({place for _, _, place in begins}) == 4, "every block has a picture of its own"
-    assert tab.locator("#rw-scatter h2").inner_text().startswith("Block 1:")
-    assert tab.get_by_text("Block 1 of 0 to 7").is_visible()
+    expect(tab.locator("#rw-scatter h2")).to_contain_text("Block 1:")
+    expect(tab.get_by_text("Block 1 of 0 to 7")).to_be_visible()
 
     # Picks by mouse and by keyboard.
-    before = json.loads("[" + tab.locator("#rw-strip [data-picks]").inner_text().replace(" and ", ", ") + "]")
+    before = json.loads("[" + picks.inner_text().replace(" and ", ", ") + "]")
     blocks.nth(2).click()
     blocks.nth(2).focus()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Space")
     after = sorted(set(before) ^ {2, 3})
     picked = " and ".join(filter(None, [", ".join(str(n) for n in after[:-1]), str(after[-1])]))
-    assert tab.locator("#rw-strip [data-picks]").inner_text() == picked
-    tab.locator("#rw-steps").get_by_text(f"{picked} picked").wait_for()
+    expect(picks).to_have_text(picked)
+    expect(tab.locator("#rw-steps")).to_contain_text(f"{picked} picked")
 
     # A point opens its pair.
-    tab.wait_for_selector(".scat:not(.gliding)")
+    tab.locator("#rw-layer").scroll_into_view_if_needed()
+    expect(tab.locator(".scat.gliding")).to_have_count(0)
     spot = tab.evaluate(POINT)
     tab.mouse.move(spot["x"] - 2, spot["y"])
     tab.mouse.move(spot["x"], spot["y"])
-    tab.locator(".rw-tip").get_by_text(f"Pair {spot['id']},").wait_for()
+    expect(tab.locator("#rw-scatter .rw-tip")).to_contain_text(f"Pair {spot['id']},")
     tab.mouse.click(spot["x"], spot["y"])
-    tab.locator("#rw-pair h2", has_text=f"Pair {spot['id']}").wait_for()
-    assert tab.locator("#rw-pair .tx").count() == 2
+    title = tab.locator("#rw-pair h2")
+    expect(title).to_have_text(f"Pair {spot['id']}")
+    expect(tab.locator("#rw-pair .tx")).to_have_count(2)
 
     # So does the keyboard, from one pair to the next.
     tab.get_by_role("button", name="Next pair").press("Enter")
-    tab.wait_for_function("was => document.querySelector('#rw-pair h2').textContent !== was", arg=f"Pair {spot['id']}")
+    expect(title).not_to_have_text(f"Pair {spot['id']}")
     tab.get_by_role("button", name="Previous pair").press("Enter")
-    tab.locator("#rw-pair h2", has_text=f"Pair {spot['id']}").wait_for()
+    expect(title).to_have_text(f"Pair {spot['id']}")
 
     # Numbers, and the other projection.
-    tab.get_by_role("button", name="Numbers").click()
-    assert tab.locator("#rw-strip tbody tr").count() == 8
+    tab.get_by_role("button", name="Numbers", exact=True).click()
+    expect(tab.locator("#rw-strip tbody tr")).to_have_count(8)
     tab.get_by_role("radio", name="Preference axis").check()
-    tab.get_by_text("preference axis, means at").wait_for()
+    expect(tab.locator("#rw-scatter").get_by_text("preference axis, means at")).to_be_visible()
     assert overflow(tab) <= 0
-    tab.wait_for_timeout(900)  # the block on view is kept a moment after the last move
 
-    # A reload finds all of it.
+    # A reload finds all of it, once what is on view was kept (a moment after the last move).
+    kept(server, layer=3, projection="axis")
     tab.reload()
-    tab.wait_for_selector(".rw-plot[data-drawn]")
-    assert tab.locator("#rw-strip [data-picks]").inner_text() == picked
-    assert tab.locator("#rw-pair h2").inner_text() == f"Pair {spot['id']}"
-    assert tab.get_by_role("radio", name="Preference axis").is_checked()
-    assert tab.locator("#rw-scatter h2").inner_text().startswith("Block 3:")
+    expect(tab.locator(".rw-plot[data-drawn]")).to_be_visible()
+    expect(picks).to_have_text(picked)
+    expect(title).to_have_text(f"Pair {spot['id']}")
+    expect(tab.get_by_role("radio", name="Preference axis")).to_be_checked()
+    expect(tab.locator("#rw-scatter h2")).to_contain_text("Block 3:")
 
     # Dropping that pair says that the scores are of before.
     tab.locator("#rw-pair-drop").click()
-    tab.get_by_text("Scores and picture are of before.").wait_for()
-    tab.locator("#rw-pair").get_by_text("Dropped 1 pair").wait_for()
+    expect(tab.get_by_text("Scores and picture are of before.")).to_be_visible()
+    expect(tab.locator("#rw-pair")).to_contain_text("Dropped 1 pair")
 
     # Narrow and dark.
     tab.set_viewport_size({"width": 390, "height": 844})
     tab.emulate_media(color_scheme="dark")
-    tab.wait_for_timeout(300)
-    assert overflow(tab) <= 0
+    tab.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
 
     # On to step 3, which needs a block.
     align = tab.locator("#rw-align-picked")
     for block in after:
         blocks.nth(block).click()
-    assert align.is_disabled() and align.get_attribute("title")
+    expect(align).to_be_disabled()
+    expect(align).to_have_attribute("title", re.compile("Pick a block"))
     blocks.nth(5).click()
     align.click()
-    tab.wait_for_selector("#rw-step-align", state="visible")
+    expect(tab.locator("#rw-step-align")).to_be_visible()
