@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import sys
 import time
 
@@ -11,6 +12,7 @@ import pytest
 from workbench.pairs import Pair, PreferencePairs, as_messages, load_pairs
 from workbench.ui import layers_pictures as lp
 from workbench.ui import layers_umap
+from workbench.ui.html import STATIC
 
 
 def unpacked(made, shape):
@@ -66,8 +68,11 @@ def test_columns_are_offered_if_they_can_colour_anything():
     found = {column["key"]: column["name"] for column in lp.colour_columns(rows)}
     assert list(found)[:2] == ["length", "split"]
     assert set(found) - {"length", "split"} == {
-        "extra:source", "extra:rating", "extra:flag", "sides:chosen_score|rejected_score"
-    }  # fmt: skip
+        "extra:source",
+        "extra:rating",
+        "extra:flag",
+        "sides:chosen_score|rejected_score",
+    }
     assert found["sides:chosen_score|rejected_score"] == "score of the answer"
 
 
@@ -105,6 +110,56 @@ def test_the_sources_other_columns_go_along_with_the_clean_pairs(tmp_path):
     assert again.extra_of([1, 2, 3], "conversations") == ["not a prompt", None, None]
     assert again.extra_of([1, 2, 3], "system") == [None, None, "not a message"]
     assert "extra" not in first.to_jsonl(tmp_path / "y.jsonl").read_text()
+
+
+# -- colours -----------------------------------------------------------------------------------------------------------
+
+SIGHT = {  # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
+    "all colours": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+LMS = [
+    [0.4122214708, 0.5363325363, 0.0514459929],
+    [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+]
+LAB = [
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+]
+
+
+def linear(colour):
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(rgb):
+    return np.array(LAB) @ np.cbrt(np.clip(np.array(LMS) @ np.clip(rgb, 0, 1), 0, None))
+
+
+def contrast(one, other):
+    a, b = (float(np.array([0.2126, 0.7152, 0.0722]) @ linear(c)) for c in (one, other))
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+@pytest.mark.parametrize(("theme", "surface"), [("light", "#ffffff"), ("dark", "#15181b")])
+def test_kinds_and_scales_are_safe_for_colour_blind_eyes(theme, surface):
+    code = (STATIC / "layers_coords.js").read_text(encoding="utf-8")
+    lists = [re.findall(r"#[0-9a-f]{6}", found) for found in re.findall(rf"{theme}: \[([^\]]+)\]", code)]
+    kinds, scale = lists[0], lists[1]
+    assert len(set(kinds)) == lp.MOST_LABELS and len(scale) == 3
+    assert min(contrast(colour, surface) for colour in kinds) > 2.4
+    for name, seen in SIGHT.items():
+        places = np.array([oklab(np.array(seen) @ linear(colour)) for colour in kinds])
+        apart = np.linalg.norm(places[:, None] - places[None], axis=2) + 9 * np.eye(len(kinds))
+        assert apart.min() > 0.1, f"{name}: {kinds[apart.min(1).argmin()]} is not told from another"
+        lightness = [oklab(np.array(seen) @ linear(colour))[0] for colour in scale]
+        steps = np.diff(lightness) * (1 if theme == "dark" else -1)
+        assert steps.min() > 0.15, "more is further from the paper, for every eye"
 
 
 # -- UMAP jobs ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
      apart from what chosen and rejected look like. */
   const KINDS = {
     light: ['#2448db', '#ea7b91', '#4d2e19', '#479933', '#a77bea', '#635a36', '#a65996', '#152b84'],
-    dark: ['#7b91ea', '#e2e250', '#e2508a', '#50e2e2', '#af1d92', '#afaf1d', '#5050e2', '#94843f'],
+    dark: ['#7b91ea', '#e2e250', '#e2508a', '#50e2e2', '#af1d92', '#afaf1d', '#5050e2', '#736326'],
   };
   const SCALE = { light: ['#93b7ec', '#3f72cc', '#0a1c54'], dark: ['#33529c', '#7ea4f2', '#f1f5ff'] };
   const MIDDLE = { light: '#a5a097', dark: '#6f757c' };

@@ -29,7 +29,7 @@
         h('label', { class: 'rw-colour', for: 'rw-colour' }, h('span', {}, 'Colour'), colour), lines, h('span', { class: 'rw-gap' }), L.exportMenu ? L.exportMenu() : null),
       box, h('div', { class: 'rw-under' }, legend, hint), h('div', { class: 'rw-slider' }, label, slider, play));
 
-    let plotly = null, ready = false, timer = 0, wanted = 0, picked = [], look = null, shown = null, inked = null, drawn = 0, camera = L.solid.START, turning = 0, pointer = [0, 0], pressed = [0, 0], over = null, kind = '', hadUmap = false, askedUmap = false, ended = false;
+    let plotly = null, ready = false, timer = 0, wanted = 0, picked = [], look = null, shown = null, inked = null, drawn = 0, camera = null, turning = 0, pointer = [0, 0], pressed = [0, 0], over = null, kind = '', hadUmap = false, askedUmap = false, ended = false;
     const solid = () => P.dims === 3 && P.hasSolid() && L.solid.possible();
     const openAt = () => L.pair && L.pair.kind === 'pair' ? P.index.get(L.pair.id) : undefined;
     const narrow = () => plot.clientWidth < NARROW;
@@ -107,7 +107,7 @@
       box.classList.remove('gliding');
       if (dims === 3) {
         shown = L.solid.places(P.solid(), openAt(), P.lines);
-        await plotly.react(plot, L.solid.looks(colours).map((look, i) => ({ ...look, ...shown[i] })), L.solid.layout(camera, L.projection), L.solid.config);
+        await plotly.react(plot, L.solid.looks(colours).map((look, i) => ({ ...look, ...shown[i] })), L.solid.layout(camera || (camera = L.solid.start(narrow())), L.projection), L.solid.config);
       } else {
         look = styles(colours);
         shown = traces();
@@ -260,13 +260,14 @@
       const c = solid() ? P.solid() : P.flat(), plain = P.colour === 'side';
       finding.textContent = c.finding;
       [xName.textContent, yName.textContent] = solid() ? [c.names.join('; '), ''] : c.names;
+      xName.classList.toggle('rw-solid', solid());
       keys[0].classList.toggle('c-chosen', plain);
       keys[1].classList.toggle('c-rejected', plain);
       box.setAttribute('aria-label', `Scatter of ${P.n} chosen and ${P.n} rejected answers at block ${b.l}: ${c.finding}`);
       count.textContent = L.data.caption;
       legend.replaceChildren(...P.legend(P.colours().legend));
       const flatOnly = P.dims === 3 && !solid();
-      hint.textContent = solid() ? 'Drag to turn, scroll to zoom; the lasso works in 2D.'
+      hint.textContent = solid() ? narrow() ? 'Drag to turn.' : 'Drag to turn, scroll to zoom; the lasso works in 2D.'
         : flatOnly ? L.projection === 'umap' ? 'UMAP is drawn in two dimensions.' : !P.hasSolid() ? 'This capture has no third dimension: capture again for 3D.' : 'This browser has no WebGL, which 3D needs.'
           : narrow() ? 'Tap a point to read its pair.' : 'Draw around points to inspect or drop pairs.';
       drawUmap();
@@ -318,7 +319,7 @@
         if (P.hasUmap() && !hadUmap) { hadUmap = true; move(); L.smalls && L.smalls.draw(); }
       },
       colour: () => { P.forget(); recolour(); },
-      camera: () => camera,
+      camera: () => camera || L.solid.start(false),
       solid,
       clear: () => { if (!picked.length) return; picked = []; if (ready && drawn === 2) plotly.restyle(plot, { selectedpoints: [null] }, [0, 1]).then(() => plotly.relayout(plot, { selections: [] })); },
       /** The drawn pair that comes `by` after this one; the first if there is none. */

@@ -2,7 +2,11 @@
    context: what is left behind is given back at once. */
 (() => {
   const L = rw.layers, P = L.picture;
-  const START = { eye: { x: 1.05, y: -1.2, z: 0.6 }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: -0.08 } };
+  /** Where the camera stands at first: farther away where there is little room. */
+  const start = narrow => {
+    const far = narrow ? 1.4 : 1;
+    return { eye: { x: 1.05 * far, y: -1.2 * far, z: 0.6 * far }, up: { x: 0, y: 0, z: 1 }, center: { x: 0, y: 0, z: -0.08 } };
+  };
   let able = null;
 
   /** Give back the contexts of canvases that are no longer used. */
@@ -62,5 +66,5 @@
   };
   const config = { responsive: true, displaylogo: false, displayModeBar: 'hover', showTips: false, modeBarButtons: [['orbitRotation', 'pan3d', 'zoom3d', 'resetCameraDefault3d']] };
 
-  L.solid = { START, possible, release, places, looks, layout, config };
+  L.solid = { start, possible, release, places, looks, layout, config };
 })();
