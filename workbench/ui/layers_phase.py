@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.ui import layers_data, layers_drop, layers_runs, layers_scores, state
+from workbench.ui import layers_data, layers_drop, layers_runs, layers_scores, layers_tokens, state
 from workbench.ui import layers_view as lv
 from workbench.ui.state import Workspace
 
@@ -94,6 +94,7 @@ def with_choices(workspace: Workspace, run: Run, ready: dict[str, Any]) -> dict[
     return {
         **ready,
         "reading": reading_of(workspace),
+        "unasked": layers_tokens.unasked(workspace),
         "picked": sorted(workspace.picked or []),
         **{"layer": default, "projection": "pca", **seen},
         "note": _changed_since(workspace, run),

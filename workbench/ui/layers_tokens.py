@@ -21,6 +21,11 @@ _values = Cache(48)
 _acts = Cache(1)  # the states of one capture: they can be large
 
 
+def unasked(workspace: Workspace) -> bool:
+    """Whether pairs are read as they are opened. A large model is loaded only when somebody asks for it."""
+    return workspace.model_source == "demo" or state.model_is_loaded(workspace)
+
+
 def known(run: Run, id_: Any) -> dict[str, Any] | None:
     """The tokens of a pair if they were read before."""
     return _values.peek((run.id, id_))

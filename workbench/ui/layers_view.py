@@ -142,7 +142,8 @@ def progress(status: Mapping[str, Any], blocks: int | None = None) -> JSON:
 def _left(status: Mapping[str, Any], live: bool) -> str:
     if not live:
         words = {"failed": "Failed", "stopped": "Stopped", "interrupted": "Ended"}
-        stage = dict((name, title.lower()) for name, title, _ in STAGES).get(status.get("stage") or "", "start")
+        stage = {"pairs": "load", "save": "project"}.get(status.get("stage") or "", status.get("stage"))
+        stage = dict((name, title.lower()) for name, title, _ in STAGES).get(stage or "", "start")
         return f"{words.get(str(status.get('state')), 'Over')} during {stage}"
     if status.get("stopping"):
         return "Stopping at the next safe point"

@@ -260,6 +260,11 @@ def load_pairs_of(workspace: Workspace) -> PreferencePairs:
     return _pairs.get(key, load)
 
 
+def pairs_at_hand(workspace: Workspace) -> bool:
+    """Whether :func:`load_pairs_of` has nothing to read."""
+    return _pairs.peek(pairs_key(workspace)) is not None
+
+
 def remember_pairs(workspace: Workspace, pairs: PreferencePairs) -> None:
     """Keep pairs that were just read or written, so that they are not read again."""
     _pairs.get(pairs_key(workspace), lambda: pairs)
@@ -276,6 +281,11 @@ def model_of(workspace: Workspace) -> LoadedModel:
 def folders_allowed() -> bool:
     """Whether visitors may name folders of the server as models: not on a public Space."""
     return not os.environ.get("SPACE_ID")
+
+
+def model_is_loaded(workspace: Workspace) -> bool:
+    """Whether :func:`model_of` would answer at once."""
+    return _models.peek((workspace.model_source, str(workspace.settings.get("device") or "auto"))) is not None
 
 
 def model_from(source: str, device: str = "auto") -> LoadedModel:

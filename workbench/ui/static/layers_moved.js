@@ -106,7 +106,7 @@
 
     // -- bars ------------------------------------------------------------------------------------------------------------
     const chart = () => {
-      const d = v(), n = d.blocks.length, size = n <= 12 ? 'full' : 'dense';
+      const d = v(), n = d.blocks.length, size = n <= 12 ? 'full' : n <= 40 ? 'dense' : 'scroll';
       const least = Math.min(0, ...d.blocks.flatMap(b => [b.chosen, b.rejected])), top = d.top || 1, low = least < -0.04 * top ? -top : 0;
       const at = value => 100 * (value - low) / (top - low), ticks = low < 0 ? [top, 0, low] : [top, top / 2, 0];
       const bar = (side, value) => put(h('i', { class: side }), { bottom: `${Math.min(at(0), at(value))}%`, height: `${Math.abs(at(value) - at(0))}%` });
@@ -117,7 +117,7 @@
           h('span', { class: 'mv-a' }, bar('chosen', b.chosen), bar('rejected', b.rejected)),
           h('span', { class: 'mv-auc' }, h('span', {}, two(b.before[0])), h('b', {}, two(b.after[0]))),
           h('span', { class: 'mv-rel' }, b.relative.toFixed(2)),
-          h('span', { class: 'mv-l' }, h('b', {}, size === 'full' || b.l % 4 === 0 || b.target ? String(b.l) : '\u00a0'), h('small', {}, b.target && size === 'full' ? 'aligned' : '\u00a0')));
+          h('span', { class: 'mv-l' }, h('b', { class: size === 'full' || b.l % 4 === 0 || b.target ? null : 'quiet' }, String(b.l)), h('small', {}, b.target && size === 'full' ? 'aligned' : '\u00a0')));
       });
       const line = (value, extra) => svg('line', { class: 'gl', x1: 0, x2: 100, y1: 100 - at(value), y2: 100 - at(value), ...extra });
       const grid = svg('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ticks.map(t => line(t, t === 0 ? { class: 'gl z' } : {})),
@@ -138,7 +138,7 @@
       const ask = d.ask && L.button([d.ask.icon && L.icon(d.ask.icon), d.ask.label], 'sm', () => L.send({ action: d.ask.action }), { id: d.ask.id, disabled: d.ask.off });
       const kinds = d.phase === 'ready' && L.segments('Axes of before and after', [['axis', 'Preference axis'], ['pca', 'PCA']], kind, key => { kind = key; later(); });
       return h('header', {}, h('div', {}, h('h2', {}, d.title), h('p', {}, d.phase === 'ready' ? [`${d.pairs.toLocaleString('en')} pairs, read by both models: `, h('span', { class: 'key c-chosen' }, 'chosen'), ' and ', h('span', { class: 'key c-rejected' }, 'rejected'), ' answers.'] : d.lead)),
-        h('div', { class: 'acts' }, choose, kinds, ask));
+        h('div', { class: 'acts' }, choose, kinds, ask, d.phase === 'none' && L.button(['Go to step 3', L.icon('arrow')], 'sm', () => document.querySelector('#rw-align-picked').click())));
     };
     const body = d => {
       if (d.phase === 'running') {

@@ -28,10 +28,13 @@
     const known = () => (L.pair && L.pair.kind === 'pair' ? kept.get(L.pair.id) : null);
     const ask = () => {
       clearTimeout(waiting);
-      if (!L.pair || L.pair.kind !== 'pair' || L.plain || known() || asked === L.pair.id) return;
+      if (!L.pair || L.pair.kind !== 'pair' || L.plain || known() || asked === L.pair.id || !unasked()) return;
       const id = L.pair.id;
       waiting = setTimeout(() => { if (L.pair && L.pair.id === id && panel.isConnected) { asked = id; L.readTokens(id); } }, WAIT);
     };
+    /** A large model is loaded only when somebody asks for it; once it is there, pairs are read as they are opened. */
+    const unasked = () => L.view.unasked || kept.size > 0;
+    const askFor = () => L.button('Read this pair token by token', 'sm', () => { asked = L.pair.id; L.readTokens(asked); words(); }, { id: 'rw-pair-read', title: 'Loads the model' });
     /** What of the text the tokens spell: they may begin with a space, and stop early where the text was cut. */
     const rest = (text, tokens) => {
       const joined = tokens.join(''), at = text.indexOf(joined.trim());
@@ -99,6 +102,7 @@
       state.replaceChildren(...(L.plain ? [h('p', { class: 'xs q' }, 'Each token\u2019s place on the preference direction, if you switch it on.')]
         : found && found.error ? [h('p', { class: 'xs s', role: 'alert' }, found.error)]
         : found ? [legend, h('p', { class: 'xs q' }, `Place on block ${b}\u2019s preference direction, fitted on all pairs; \u22121 and +1 are the sides\u2019 means.`)]
+        : !unasked() && asked !== L.pair.id ? [askFor(), h('p', { class: 'xs q' }, 'The model is loaded for it, which takes a moment.')]
         : [h('p', { class: 'xs q rw-readnow', role: 'status' }, h('i', { class: 'dot live' }), 'Reading this pair')]));
     };
     const numbers = () => {
