@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.errors import UserError
-from workbench.pairs.core import MIN_PAIRS, Pair
+from workbench.pairs.core import Pair
 from workbench.pairs.lengths import (
     bin_counts,
     bin_edges,
@@ -21,6 +21,7 @@ from workbench.pairs.lengths import (
 )
 from workbench.pairs.messages import Unfit, clean_completion, prompt_of, text_of
 from workbench.pairs.similar import runs
+from workbench.pairs.splitting import MIN_PAIRS
 
 REASONS = {
     "broken line": "A line that cannot be read",

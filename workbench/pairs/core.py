@@ -18,6 +18,7 @@ from workbench.errors import UserError
 from workbench.pairs import store
 from workbench.pairs.messages import Message, prompt_key, prompt_of, prompt_text
 from workbench.pairs.search import positions_of
+from workbench.pairs.splitting import MIN_PAIRS, SIDES, deal, held_out_count, lot
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
     from workbench.pairs.store import TableFile
 
-MIN_PAIRS = 8
-MIN_PROMPTS = 3
-HELD_OUT = 200  # pairs: an interval of +-5 points on a share, and minutes to answer them all on a laptop
-SIDES = ("instruct", "fit", "held_out")
-HELD = SIDES.index("held_out")
 SEARCHES = 8  # whose results are remembered
 
 
@@ -345,60 +341,10 @@ class PreferencePairs:
     def side_codes(self, seed: int = 0, held_out: float | int | None = None) -> np.ndarray:
         """The same as places in SIDES, int8 [N]."""
         if (seed, held_out) not in self._sides:
-            self._sides[seed, held_out] = self._deal(seed, self._held_out_count(held_out))
+            _, first, groups = np.unique(self.prompt_hashes, axis=0, return_index=True, return_inverse=True)
+            target = held_out_count(len(self), len(first), held_out)
+            self._sides[seed, held_out] = deal(groups.reshape(-1), self._lots(seed)[first], target)
         return self._sides[seed, held_out]
-
-    def _held_out_count(self, held_out: float | int | None) -> int:
-        if len(self) < MIN_PAIRS:
-            raise UserError(
-                f"Training and testing apart needs at least {MIN_PAIRS} pairs, but there "
-                f"{'is' if len(self) == 1 else 'are'} {len(self)}: add pairs."
-            )
-        prompts = len(np.unique(self.prompt_hashes, axis=0))
-        if prompts < MIN_PROMPTS:
-            raise UserError(
-                f"Training and testing apart needs at least {MIN_PROMPTS} different prompts, but the {len(self)} pairs "
-                f"have {prompts}: add pairs with other prompts."
-            )
-        if held_out is None:
-            return min(HELD_OUT, round(len(self) / 3))
-        count = held_out if isinstance(held_out, int) and not isinstance(held_out, bool) else len(self) * held_out
-        if not 1 <= count <= len(self) - 2:  # false for nan too
-            raise UserError(
-                f"{held_out} of {len(self)} pairs cannot be held out: choose a number from 1 to {len(self) - 2}, "
-                "or a share between 0 and 1."
-            )
-        return round(count)
-
-    def _deal(self, seed: int, target: int) -> np.ndarray:
-        _, first, which = np.unique(self.prompt_hashes, axis=0, return_index=True, return_inverse=True)
-        which = which.reshape(-1)
-        sizes = np.bincount(which).tolist()
-        order = self._order(seed, first)
-        side_of = np.full(len(sizes), -1, dtype=np.int8)
-        held, rest = 0, []
-        for position, group in enumerate(order):
-            left_for_training = len(rest) + len(order) - position - 1
-            if held + sizes[group] <= target and left_for_training >= 2:
-                held += sizes[group]
-                side_of[group] = HELD
-            else:
-                rest.append(group)
-        if not held:  # every prompt has more pairs than may be held out: take the smallest
-            smallest = min(rest, key=lambda group: sizes[group])
-            rest.remove(smallest)
-            side_of[smallest] = HELD
-        dealt = [0, 0]
-        for group in rest:
-            side = int(dealt[0] > dealt[1])
-            dealt[side] += sizes[group]
-            side_of[group] = side
-        return side_of[which]
-
-    def _order(self, seed: int, first: np.ndarray) -> list[int]:
-        """The groups of equal prompts (``first`` is where each stands first) in the order in which they are dealt."""
-        drawn = self._lots(seed)[first]
-        return np.lexsort((drawn[:, 1], drawn[:, 0])).tolist()
 
     def _lots(self, seed: int) -> np.ndarray:
         """What decides the order of dealing: :func:`lot` of every pair's prompt, uint64 [N, 2]."""
@@ -487,11 +433,6 @@ class PreferencePairs:
                 yield _record(_pair(row)) | ({"extra": others} if others else {})
 
 
-def lot(seed: int, key: str) -> bytes:
-    """16 bytes by whose order a split deals prompts with these keys: the same on every machine."""
-    return hashlib.sha256(f"{seed}\n{key}".encode()).digest()[:16]
-
-
 def _pair(row: dict[str, Any]) -> Pair:
     return Pair(row["id"], row["prompt"], row["chosen"], row["rejected"])
 
@@ -505,3 +446,6 @@ def _record(pair: Pair) -> dict[str, Any]:
         for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected))
     }
     return {"prompt": prompt, **answers}
+
+
+__all__ = ["MIN_PAIRS", "SIDES", "Pair", "PreferencePairs", "Report", "Rows", "Split"]

@@ -13,12 +13,13 @@ import numpy as np
 
 from workbench.errors import UserError
 from workbench.pairs.checks import REASONS, both_ways, describe_dropped, find_warnings, sound
-from workbench.pairs.core import MIN_PAIRS, Pair, PreferencePairs, Report, lot
+from workbench.pairs.core import Pair, PreferencePairs, Report
 from workbench.pairs.forms import Raw
 from workbench.pairs.hints import BY_WORDS, Languages, Marks, hint_warnings, length_hints, near_duplicates
 from workbench.pairs.messages import Message, Unfit, prompt_key, prompt_text
 from workbench.pairs.rows import Broken, Table
 from workbench.pairs.similar import ENDS, digest, ends
+from workbench.pairs.splitting import MIN_PAIRS, lot
 from workbench.pairs.store import Writer
 from workbench.progress import QUIET, Progress
 

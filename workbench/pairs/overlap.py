@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from workbench.pairs.core import HELD, PreferencePairs
+from workbench.pairs.core import PreferencePairs
 from workbench.pairs.hints import BY_WORDS, prompt_runs
 from workbench.pairs.messages import prompt_text
 from workbench.pairs.similar import Groups, Words, digest, letters
+from workbench.pairs.splitting import HELD
 
 EXAMPLES = 20
 
