@@ -14,6 +14,7 @@ from workbench.cli import main
 from workbench.errors import UserError
 from workbench.models import load_model
 from workbench.pairs import Pair, PreferencePairs
+from workbench.progress import Progress
 from workbench.rahf.adapters import add_adapter, save_adapter
 from workbench.rahf.config import RunConfig
 from workbench.representations.analysis import acting
@@ -159,7 +160,12 @@ def test_an_adapter_is_compared_with_its_own_base(run, model, pairs):
 
     plain = rep.analyse(load_model(str(model)), pairs, permutations=20, untrained=False)
     loaded = load_run(run)
-    found = rep.analyse(loaded, pairs, permutations=20, untrained=False, after="aligned")
+    events = []
+    watch = Progress(events.append)
+    found = rep.analyse(loaded, pairs, permutations=20, untrained=False, after="aligned", progress=watch)
+    steps = [(event.step, event.total) for event in events if event.stage == "capture"]
+    assert steps == sorted(steps) and steps[-1][0] == steps[-1][1]  # both captures are counted as one
+    assert list(dict.fromkeys(event.stage for event in events)) == ["capture", "score", "project"]
     np.testing.assert_allclose(found.acts.chosen, plain.acts.chosen, atol=1e-6)
     assert min(row.relative for row in found.movement.layers) > 0.01
     with acting(loaded, "aligned"):

@@ -210,6 +210,41 @@ def test_silhouette_equals_scikit_learn():
     assert _silhouette(a, b) == pytest.approx(truth)
 
 
+@pytest.mark.parametrize(("pairs", "width"), [(40, 300), (620, 600)])
+def test_hard_numbers_are_scored_too(pairs, width):
+    """Copies of a few texts, one feature a million times larger than the rest, one constant, one for a single pair."""
+    acts, _ = planted([0.0], pairs=pairs, width=width)
+    for side in (acts.chosen, acts.rejected):
+        side[0, 5:] = side[0, np.arange(5, pairs) % 5]
+        side[0, :, 0] *= 1e6
+        side[0, :, 1] = 7.0
+        side[0, 3, 2] = 1e4
+    found = rep.measure(acts.chosen, acts.rejected, np.arange(pairs) % 5, permutations=20)
+    assert np.isfinite(found.nulls).all() and np.isfinite(found.places).all()
+    assert 0 <= found.scores[0].probe_auc_low <= found.scores[0].probe_auc <= found.scores[0].probe_auc_high <= 1
+    assert np.isfinite(rep.pictures(acts, found.places).pca3.coords).all()
+
+
+def test_a_block_that_rounding_spoils_is_fitted_in_double_precision(monkeypatch):
+    from workbench.representations import probe
+
+    acts, _ = planted([2.0], pairs=60, width=80)
+    monkeypatch.setattr(probe, "_DOUBLE_UP_TO", 0)
+    plain = rep.score(acts, groups=np.arange(60), permutations=20)
+    fit, kinds = probe._best_dual, []
+
+    def spoilt(gram, *args):
+        kinds.append(str(gram.dtype))
+        if len(kinds) == 1:
+            raise probe.torch.linalg.LinAlgError("not positive definite")
+        return fit(gram, *args)
+
+    monkeypatch.setattr(probe, "_best_dual", spoilt)
+    (again,) = rep.score(acts, groups=np.arange(60), permutations=20)
+    assert kinds == ["torch.float32", "torch.float64"]
+    assert again.probe_auc == pytest.approx(plain[0].probe_auc, abs=2e-3)
+
+
 def test_identical_sides_read_exactly_chance():
     acts, _ = planted([0.0], pairs=30)
     acts.rejected = acts.chosen.copy()

@@ -295,6 +295,10 @@ def test_step_two_in_one_piece(layers, pairs, tmp_path):
     again = rep.Analysis.load(tmp_path / "step2")
     assert again.to_dict() == values
     np.testing.assert_array_equal(again.axis.coords, analysis.axis.coords)
+    old = {key: value for key, value in values.items() if key != "shortcut"}
+    (tmp_path / "step2" / "layers.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match="an older version's"):
+        rep.Analysis.load(tmp_path / "step2")
     (tmp_path / "step2" / "layers.json").write_text("{")
     with pytest.raises(UserError, match="holds no scores"):
         rep.Analysis.load(tmp_path / "step2")

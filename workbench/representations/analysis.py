@@ -171,10 +171,11 @@ def analyse(
     groups = prompt_groups(pairs)
     make_folds(groups)  # refuses too few prompts before the work, not after it
     encoded = encode_pairs(loaded, pairs, limits)
-    reading = {"pooling": pooling, "site": site, "batch_tokens": batch_tokens, "encoded": encoded, "progress": progress}
+    reading = {"pooling": pooling, "site": site, "batch_tokens": batch_tokens, "encoded": encoded}
+    parts = 1 if after is None else 2
     with acting(loaded, None):
-        acts = capture(loaded, pairs, **reading)
-        acts_after = _capture_after(loaded, after, pairs, reading)
+        acts = capture(loaded, pairs, progress=_Part(progress, 0, parts), **reading)
+        acts_after = _capture_after(loaded, after, pairs, reading | {"progress": _Part(progress, 1, parts)})
 
         started = time.monotonic()
         settings = {"groups": groups, "seed": seed, "permutations": permutations}
@@ -213,6 +214,24 @@ def analyse(
         seconds=seconds,
         movement=moved,
     )
+
+
+class _Part(Progress):
+    """Steps of one of several equal parts, counted on from those before it."""
+
+    def __init__(self, whole: Progress, part: int, parts: int) -> None:
+        self._whole, self._part, self._parts = whole, part, parts
+
+    def __call__(self, stage: str, step: int = 0, total: int = 0, *args: Any, **named: Any) -> None:
+        if (left := named.get("seconds_left")) is not None and step < total:
+            later = (
+                left * total / (total - step) * (self._parts - self._part - 1)
+            )  # each takes about as long as this one
+            named = named | {"seconds_left": round(left + later, 1)}
+        self._whole(stage, step + self._part * total, self._parts * total, *args, **named)
+
+    def stopping(self) -> bool:
+        return self._whole.stopping()
 
 
 def _capture_after(

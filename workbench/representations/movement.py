@@ -100,7 +100,9 @@ def measure_movement(
     before is: the shift is the difference of two places.
     """
     held = make_folds(groups, seed=seed)
-    scores = score(after, groups=groups, permutations=permutations, seed=seed, progress=progress)
+    progress("project", message="what the alignment moved")
+    quiet = Progress(stopping=progress.stopping)
+    scores = score(after, groups=groups, permutations=permutations, seed=seed, progress=quiet)
     rows, pca, axis = [], [], []
     count = len(before)
     for layer, frame in enumerate(frames):
@@ -108,8 +110,9 @@ def measure_movement(
         now = np.concatenate([after.chosen[layer], after.rejected[layer]])
         places = _places(before, layer, now, held)
         moved = places - _places(before, layer, was, held)
-        pca.append(frame.principal(now)[:, :2] @ pictures.turns["pca"][layer])
-        beside = frame.orthogonal(now)[:, :1] @ pictures.turns["axis"][layer]
+        coords = frame.coordinates(now)
+        pca.append(coords[:, :2] @ pictures.turns["pca"][layer])
+        beside = coords[:, 3:4] @ pictures.turns["axis"][layer]
         axis.append(np.concatenate([places[:, None], beside], axis=1))
         row = scores[layer]
         rows.append(

@@ -66,7 +66,9 @@ def _prefers_dual(width: int, rows: int) -> bool:
 
 def _standardised(chosen: Tensor, rejected: Tensor, order: Tensor) -> Tensor:
     """Both sides in that order, [2N, d], with mean 0 and variance 1 in every feature; constant features are 0."""
-    both = torch.cat([chosen[order], rejected[order]])
+    both = chosen.new_empty(2 * len(order), chosen.shape[1])
+    torch.index_select(chosen, 0, order, out=both[: len(order)])
+    torch.index_select(rejected, 0, order, out=both[len(order) :])
     mean = both.mean(0)
     both -= mean
     spread = both.square().mean(0).sqrt()
@@ -149,18 +151,41 @@ def _dual(both: Tensor, order: Tensor, sizes: list[int], labels: Tensor) -> Iter
     residuals of F are G_FF^-1 (G y)_F, and the inverse itself becomes G - G_:F G_FF^-1 G_F:."""
     count = len(labels)
     kind = torch.float64 if 2 * count <= _DOUBLE_UP_TO and both.device.type != "mps" else both.dtype
-    gram = (both @ both.T).to(kind)
+    gram = _inner_products(both).to(kind)
     unit = (gram.diagonal().sum() / min(both.shape)).clamp(min=1e-12)
-    labels = labels.to(kind)
+    try:
+        best = _best_dual(gram, unit, sizes, labels)
+    except torch.linalg.LinAlgError:  # rounding left a block that is not positive definite
+        best = _best_dual(gram.double(), unit.double(), sizes, labels)
+    for one, (out, _) in zip(best, _slices(sizes), strict=True):
+        scores = (side.to(both.dtype) for side in (one.chosen, one.rejected))
+        yield HeldOut(order[out], *scores, one.strength)
+
+
+def _best_dual(gram: Tensor, unit: Tensor, sizes: list[int], labels: Tensor) -> list[_Best]:
+    """The best fit without each fold."""
+    labels, count = labels.to(gram.dtype), len(labels)
     best = [_Best(labels.shape[1], gram) for _ in sizes]
     for strength in _DUAL_STRENGTHS:
         inverse = _bordered_inverse(gram, strength * unit)
         pulled = (inverse[:, :count] - inverse[:, count:]) @ labels  # G y, [2N, S]
         for one, (out, stays) in zip(best, _slices(sizes), strict=True):
             one.offer(strength, *_without(inverse, pulled, labels, out, stays.to(gram)))
-    for one, (out, _) in zip(best, _slices(sizes), strict=True):
-        scores = (side.to(both.dtype) for side in (one.chosen, one.rejected))
-        yield HeldOut(order[out], *scores, one.strength)
+    return best
+
+
+def _inner_products(rows: Tensor, parts: int = 5) -> Tensor:
+    """rows @ rows.T, of which each half is computed once (nearly: stretch by stretch of rows)."""
+    count = len(rows)
+    if count * rows.shape[1] < 1 << 20:
+        return rows @ rows.T
+    found = rows.new_empty(count, count)
+    step = -(-count // parts)
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        torch.mm(rows[first:last], rows[first:].T, out=found[first:last, first:])
+        found[last:, first:last] = found[first:last, last:].T
+    return found
 
 
 def _bordered_inverse(gram: Tensor, strength: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.representations.capture import Activations
 
 _EXACT_UP_TO = 512  # a larger decomposition is done by subspace iteration
-_ITERATIONS = 5
+_ITERATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,14 @@ class Frame:
     components: Tensor
     beside: Tensor
 
-    def principal(self, states: np.ndarray) -> np.ndarray:
-        """States [n, d] along the principal components, in units of the spread: [n, 3], unrotated."""
-        return _filled((torch.from_numpy(states) - self.mean) @ self.components / self.spread, 3)
-
-    def orthogonal(self, states: np.ndarray) -> np.ndarray:
-        """States [n, d] along the components beside the difference, in units of the spread: [n, 2], unrotated."""
-        return _filled((torch.from_numpy(states) - self.mean) @ self.beside / self.spread, 2)
+    def coordinates(self, states: np.ndarray) -> np.ndarray:
+        """States [n, d] in units of the spread: [n, 6], unrotated, along three principal components, the two beside the
+        difference, and the difference."""
+        axes = torch.zeros(len(self.mean), 6)
+        axes[:, : self.components.shape[1]] = self.components
+        axes[:, 3 : 3 + self.beside.shape[1]] = self.beside
+        axes[:, 5] = self.difference
+        return ((torch.from_numpy(states) @ axes - self.mean @ axes) / self.spread).numpy()
 
 
 def frames(acts: Activations, *, seed: int = 0, progress: Progress = QUIET) -> list[Frame]:
@@ -101,13 +102,10 @@ def pictures(
     themselves. All but the places are in units of the block's spread.
     """
     axes = axes or frames(acts, seed=seed, progress=progress)
-    both = [np.concatenate([acts.chosen[k], acts.rejected[k]]) for k in range(acts.n_layers)]
-    raw = np.stack([frame.principal(states) for frame, states in zip(axes, both, strict=True)])
-    beside = np.stack([frame.orthogonal(states) for frame, states in zip(axes, both, strict=True)])
-    along = [
-        float(np.square((states - frame.mean.numpy()) @ frame.difference.numpy()).mean()) / frame.spread**2
-        for frame, states in zip(axes, both, strict=True)
-    ]
+    sides = zip(axes, acts.chosen, acts.rejected, strict=True)
+    found = np.stack([np.concatenate([frame.coordinates(c), frame.coordinates(r)]) for frame, c, r in sides])
+    raw, beside = found[:, :, :3], found[:, :, 3:5]
+    along = np.square(found[:, :, 5], dtype=np.float64).mean(1)
     turns = {
         "pca": turned(raw[:, :, :2]),
         "pca3": turned(raw),
@@ -123,11 +121,11 @@ def pictures(
     )
 
 
-def _projection(coords: np.ndarray, first: np.ndarray | None = None, along: list[float] | None = None) -> Projection:
+def _projection(coords: np.ndarray, first: np.ndarray | None = None, along: np.ndarray | None = None) -> Projection:
     explained = np.square(coords, dtype=np.float64).mean(1)
     if first is not None:
         coords = np.concatenate([first[:, :, None], coords], axis=2)
-        explained = np.concatenate([np.array(along)[:, None], explained], axis=1)
+        explained = np.concatenate([along[:, None], explained], axis=1)
     return Projection(coords.astype(np.float32), explained.astype(np.float32))
 
 
@@ -149,8 +147,8 @@ def turned(coords: np.ndarray) -> np.ndarray:
 def pca(acts: Activations, dims: int = 2, *, seed: int = 0, progress: Progress = QUIET) -> Projection:
     """The first ``dims`` (at most 3) principal components of every block, turned onto the block before."""
     axes = frames(acts, seed=seed, progress=progress)
-    both = (np.concatenate([acts.chosen[k], acts.rejected[k]]) for k in range(acts.n_layers))
-    raw = np.stack([frame.principal(states) for frame, states in zip(axes, both, strict=True)])[:, :, :dims]
+    sides = zip(axes, acts.chosen, acts.rejected, strict=True)
+    raw = np.stack([np.concatenate([frame.coordinates(c), frame.coordinates(r)]) for frame, c, r in sides])[:, :, :dims]
     return _projection(raw @ turned(raw))
 
 
@@ -192,19 +190,13 @@ def _short(values: np.ndarray) -> list[float]:
 def centred_states(acts: Activations, layer: int) -> tuple[Tensor, Tensor, float]:
     """Both sides of one block around their common mean, [2N, d], that mean, and their root mean square distance from
     it."""
-    states = torch.from_numpy(np.concatenate([acts.chosen[layer], acts.rejected[layer]]))
-    mean = states.mean(0)
-    centred = states - mean
-    spread = float(centred.square().sum(1).mean().sqrt())
+    centred = torch.from_numpy(np.concatenate([acts.chosen[layer], acts.rejected[layer]]))
+    mean = centred.mean(0)
+    centred -= mean
+    spread = float(torch.linalg.vecdot(centred, centred).mean().sqrt())
     if spread <= 1e-6 * float(mean.norm()):  # rounding only: a picture of it would look like a finding
         return torch.zeros_like(centred), mean, 1.0
     return centred, mean, spread if spread > 0 else 1.0
-
-
-def _filled(coords: Tensor, dims: int) -> np.ndarray:
-    """[n, k] with columns of zeros up to ``dims``."""
-    found = coords.numpy()
-    return np.pad(found, ((0, 0), (0, dims - found.shape[1])))
 
 
 def principal_directions(centred: Tensor, dims: int, seed: int, without: Tensor | None = None) -> Tensor:

@@ -62,6 +62,7 @@ def measure_untrained(
             site=acts.site,
             encoded=few,
             batch_tokens=batch_tokens,
+            progress=Progress(stopping=progress.stopping),
         )
     except UserError as error:
         return None, [f"The untrained model was left out: {error}"]
