@@ -18,6 +18,7 @@ SEEN = {  # what is kept of how the visitor looks at the picture: what may stand
     "colour": lambda value: isinstance(value, str) and len(value) <= 200,
     "grid": lambda value: type(value) is bool,
     "plain": lambda value: type(value) is bool,
+    "moved_axes": lambda value: value in ("axis", "pca"),
     "lines": lambda value: type(value) is bool,
 }
 

@@ -180,7 +180,7 @@
     /** Keep how the visitor looks at the picture, once they have settled. */
     L.keep = () => {
       clearTimeout(keep);
-      keep = setTimeout(() => L.send({ action: 'look', layer: L.layer, projection: L.projection, plain: L.plain, grid: !!L.open.grid, ...(L.looks ? L.looks() : {}) }), 700);
+      keep = setTimeout(() => L.send({ action: 'look', layer: L.layer, projection: L.projection, plain: L.plain, grid: !!L.open.grid, ...(L.movedAxes ? { moved_axes: L.movedAxes } : {}), ...(L.looks ? L.looks() : {}) }), 700);
     };
     L.show = (layer, { quiet = false } = {}) => {
       const all = L.view.blocks;

@@ -13,7 +13,7 @@
 
   L.moved = panel => {
     const v = () => L.movedView;
-    let sets = null, kind = 'axis', boxes = null, bars = null, wanted = 0, drawnOf = '';
+    let sets = null, kind = (L.movedAxes = L.movedAxes || L.view.moved_axes || 'axis'), boxes = null, bars = null, wanted = 0, drawnOf = '';
 
     const unpack = () => {
       const d = L.movedData;
@@ -136,7 +136,7 @@
       const runs = d.runs || [], choose = runs.length > 1 && h('select', { class: 'in rw-pickrun', 'aria-label': 'Run', disabled: d.phase === 'running', onchange: event => L.send({ action: 'move_choose', run: event.target.value }) },
         runs.map(([id, name]) => h('option', { value: id, selected: id === d.align }, name)));
       const ask = d.ask && L.button([d.ask.icon && L.icon(d.ask.icon), d.ask.label], 'sm', () => L.send({ action: d.ask.action }), { id: d.ask.id, disabled: d.ask.off });
-      const kinds = d.phase === 'ready' && L.segments('Axes of before and after', [['axis', 'Preference axis'], ['pca', 'PCA']], kind, key => { kind = key; later(); });
+      const kinds = d.phase === 'ready' && L.segments('Axes of before and after', [['axis', 'Preference axis'], ['pca', 'PCA']], kind, key => { kind = L.movedAxes = key; later(); L.keep(); });
       return h('header', {}, h('div', {}, h('h2', {}, d.title), h('p', {}, d.phase === 'ready' ? [`${d.pairs.toLocaleString('en')} pairs, read by both models: `, h('span', { class: 'key c-chosen' }, 'chosen'), ' and ', h('span', { class: 'key c-rejected' }, 'rejected'), ' answers.'] : d.lead)),
         h('div', { class: 'acts' }, choose, kinds, ask, d.phase === 'none' && L.button(['Go to step 3', L.icon('arrow')], 'sm', () => document.querySelector('#rw-align-picked').click())));
     };
