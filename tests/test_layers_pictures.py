@@ -26,7 +26,7 @@ def test_coordinates_survive_the_way_to_the_browser(dims):
     made = lp.projection(coords, "pca", np.full((4, dims), 0.25))
     reach = np.abs(coords).max(axis=(1, 2), keepdims=True)
     assert np.all(np.abs(unpacked(made, coords.shape) - coords) <= reach / 32767)
-    assert made["dims"] == dims and len(made["names"][0]) == dims and made["names"][0][0] == "PC 1, 25% of variance"
+    assert made["dims"] == dims and len(made["names"][0]) == dims and made["names"][0][0] == "PCA 1, 25% of variance"
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_coordinates_survive_the_way_to_the_browser(dims):
     [
         ((0, 0), "pca", "overlap"),
         ((1.2, 0), "pca", "begin to part"),
-        ((4, 0), "pca", "part along the first component"),
-        ((0, 4), "pca", "part along the second component"),
-        ((0, 0, 4), "pca", "part along the third component"),
+        ((4, 0), "pca", "part along the first axis"),
+        ((0, 4), "pca", "part along the second axis"),
+        ((0, 0, 4), "pca", "part along the third axis"),
         ((4, 0), "axis", "part along the preference axis"),
         ((3, 3), "umap", "chosen and rejected part"),
     ],

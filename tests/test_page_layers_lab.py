@@ -218,7 +218,7 @@ def test_what_an_alignment_moved(aligned, captured):
     )
     assert ink == [True, True]
     panel.get_by_role("radio", name="PCA").check()
-    expect(panel.locator(".scat .lb", has_text="PC 1").first).to_be_visible()
+    expect(panel.locator(".scat .lb", has_text="PCA 1").first).to_be_visible()
     panel.locator("summary", has_text="Numbers").click()
     expect(panel.locator("tbody tr")).to_have_count(8)
     expect(panel.locator("tbody")).to_contain_text("3 (aligned)")

@@ -289,7 +289,7 @@ def test_umap_can_be_stopped_and_is_kept(tab, server):  # noqa: F811
     folder, card = run_folder(server), tab.locator(".rw-umap")
     tab.get_by_role("radio", name="UMAP").check()
     card.get_by_text("Until it is there this is PCA").wait_for()
-    tab.locator("#rw-scatter .lb").get_by_text(re.compile("^PC 1")).wait_for()
+    tab.locator("#rw-scatter .lb").get_by_text(re.compile("^PCA 1")).wait_for()
     compute, stop = card.get_by_role("button", name="Compute UMAP"), card.get_by_role("button", name="Stop")
     stop.or_(compute).first.wait_for()
     if compute.is_visible():  # stopped by an earlier test

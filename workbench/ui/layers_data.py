@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.pairs import Pair, PreferencePairs
     from workbench.runs.store import Run
 
-PICTURE = "picture-2.json"  # the number changes with what it holds
+PICTURE = "picture-3.json"  # the number changes with what it holds
 PICTURED = {"pca": "pca", "pca3": "pca", "axis": "axis", "axis3": "axis"}  # arrays drawn, and what they show
 LIST = 60  # pairs of a lasso that are listed
 _pairs = Cache(4)

@@ -24,7 +24,7 @@ MOST_LABELS = 8  # values of a column that get a colour of their own
 MOST_COLUMNS = 24  # columns that are offered
 LABEL = 40  # characters of a value in a legend
 LOOKED_AT = 400  # rows by which a column is judged
-COMPONENTS = ("first", "second", "third")
+AXES = ("first", "second", "third")
 _SIDED = re.compile(r"^(?:(chosen|rejected)[ _.-]?(.+)|(.+?)[ _.-]?(chosen|rejected))$", re.IGNORECASE)
 
 
@@ -61,22 +61,23 @@ def finding(auc: float, towards: np.ndarray, kind: str) -> str:
     if kind == "axis":
         return "chosen and rejected part along the preference axis"
     if kind == "pca":
-        for component, name in enumerate(COMPONENTS[: len(towards)]):
-            if abs(towards[component]) > 0.9:
-                return f"chosen and rejected part along the {name} component"
+        for axis, name in enumerate(AXES[: len(towards)]):
+            if abs(towards[axis]) > 0.9:
+                return f"chosen and rejected part along the {name} axis"
     return "chosen and rejected part"
 
 
 def axis_names(kind: str, dims: int, share: np.ndarray | None = None) -> list[str]:
-    """The names of a picture's axes, with the share of variance where it is known."""
+    """The names of a picture's axes, with the share of variance where it is known. Those of PCA are not called PC 1 and
+    PC 2: each block's plane of components is turned onto the block before it."""
     if kind == "axis":
-        names = ["preference axis, means at \N{MINUS SIGN}1 and +1", "largest other component", "second largest other"]
-        return names[:dims]
+        others = ["largest other component"] if dims == 2 else ["other axis 1", "other axis 2"]
+        return ["preference axis, means at \N{MINUS SIGN}1 and +1", *others]
     if kind == "umap":
         return ["UMAP 1, no unit", "UMAP 2", "UMAP 3"][:dims]
     if share is None:
-        return [f"PC {k + 1}" for k in range(dims)]
-    return [f"PC {k + 1}, {share[k]:.0%}{' of variance' if k == 0 else ''}" for k in range(dims)]
+        return [f"PCA {k + 1}" for k in range(dims)]
+    return [f"PCA {k + 1}, {share[k]:.0%}{' of variance' if k == 0 else ''}" for k in range(dims)]
 
 
 def projection(coords: np.ndarray, kind: str, explained: np.ndarray | None = None) -> JSON:

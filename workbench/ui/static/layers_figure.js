@@ -91,7 +91,7 @@
   /** What stands above and below a picture: its finding, what it is of, the block's score. */
   const captions = () => {
     const b = L.view.blocks[L.layer], c = L.scatter.solid() ? P.solid() : P.flat(), kind = c.standIn || L.projection === 'pca' ? 'PCA' : L.projection === 'umap' ? 'UMAP' : 'Preference axis';
-    return { c, kind, title: `Block ${b.l}: ${c.finding}`, about: `${kind} of ${L.data.caption.replace(/\.$/, '')}. Probe AUC ${b.auc.toFixed(2)} [${b.low.toFixed(2)}, ${b.high.toFixed(2)}] on held-out pairs.` };
+    return { c, kind, title: `Block ${b.l}: ${c.finding}`, about: `${kind === 'PCA' ? `PCA (${c.z ? 'three' : 'two'} components, turned onto the block before)` : kind} of ${L.data.caption.replace(/\.$/, '')}. Probe AUC ${b.auc.toFixed(2)} [${b.low.toFixed(2)}, ${b.high.toFixed(2)}] on held-out pairs.` };
   };
 
   const flat = () => {

@@ -107,7 +107,7 @@
       box.classList.remove('gliding');
       if (dims === 3) {
         shown = L.solid.places(P.solid(), openAt(), P.lines);
-        await plotly.react(plot, L.solid.looks(colours).map((look, i) => ({ ...look, ...shown[i] })), L.solid.layout(camera || (camera = L.solid.start(narrow())), L.projection), L.solid.config);
+        await plotly.react(plot, L.solid.looks(colours, narrow()).map((look, i) => ({ ...look, ...shown[i] })), L.solid.layout(camera || (camera = L.solid.start(narrow())), L.projection), L.solid.config);
       } else {
         look = styles(colours);
         shown = traces();
@@ -207,7 +207,7 @@
         const t = rw.calm() ? 1 : Math.min(1, (performance.now() - began + 60) / GLIDE);
         shown = t < 1 ? between(from, to, eased(t)) : to;
         const update = { x: shown.map(s => s.x), y: shown.map(s => s.y), z: shown.map(s => s.z) };
-        if (t === 1 && colours !== inked) { inked = colours; update['marker.color'] = L.solid.looks(colours).map(look => look.marker ? look.marker.color : undefined); }
+        if (t === 1 && colours !== inked) { inked = colours; update['marker.color'] = L.solid.looks(colours, narrow()).map(look => look.marker ? look.marker.color : undefined); }
         await plotly.restyle(plot, update);
         if (mine !== turning || drawn !== 3 || ended) return;
         plot.dataset.drawn = layer;
@@ -260,6 +260,7 @@
       const c = solid() ? P.solid() : P.flat(), plain = P.colour === 'side';
       finding.textContent = c.finding;
       [xName.textContent, yName.textContent] = solid() ? [c.names.join('; '), ''] : c.names;
+      xName.title = yName.title = c.same ? `The ${solid() ? 'space of the first three' : 'plane of the first two'} principal components, turned so that neighbouring blocks agree` : '';
       xName.classList.toggle('rw-solid', solid());
       keys[0].classList.toggle('c-chosen', plain);
       keys[1].classList.toggle('c-rejected', plain);

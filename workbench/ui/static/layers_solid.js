@@ -40,12 +40,12 @@
     return [part(n, 2 * n), part(0, n), { x: means[0], y: means[1], z: means[2] }, { x: open[0], y: open[1], z: open[2] }, lines(xyz, n, on)];
   };
 
-  const looks = colours => {
-    const n = P.n, ink = P.token('ink'), chosen = P.token('chosen'), rejected = P.token('rejected'), plain = P.colour === 'side';
+  const looks = (colours, narrow) => {
+    const n = P.n, ink = P.token('ink'), chosen = P.token('chosen'), rejected = P.token('rejected'), plain = P.colour === 'side', k = narrow ? 0.7 : 1;
     const side = { type: 'scatter3d', mode: 'markers', hoverinfo: 'none', customdata: P.ids }, over = { type: 'scatter3d', hoverinfo: 'skip', mode: 'lines+markers' };
     return [
-      { ...side, name: 'rejected', marker: { symbol: 'square-open', size: 4, color: plain ? rejected : colours.all.slice(n), opacity: 0.9 } },
-      { ...side, name: 'chosen', marker: { symbol: 'circle', size: 4.5, color: plain ? chosen : colours.all.slice(0, n), opacity: 0.75, line: { width: 0 } } },
+      { ...side, name: 'rejected', marker: { symbol: 'square-open', size: 4 * k, color: plain ? rejected : colours.all.slice(n), opacity: 0.9 } },
+      { ...side, name: 'chosen', marker: { symbol: 'circle', size: 4.5 * k, color: plain ? chosen : colours.all.slice(0, n), opacity: 0.75, line: { width: 0 } } },
       { ...over, name: 'means', line: { color: ink, width: 3, dash: 'dot' }, marker: { symbol: ['circle', 'square'], size: 9, color: [chosen, rejected], opacity: 1, line: { width: 2, color: P.token('surface') } } },
       { ...over, name: 'pair', line: { color: ink, width: 3, dash: 'dash' }, marker: { symbol: 'circle-open', size: 11, color: ink, line: { width: 2, color: ink } } },
       { ...over, name: 'lines', mode: 'lines', line: { color: P.token('line-strong'), width: 1 } },
@@ -56,7 +56,7 @@
     showbackground: false, gridcolor: line, zerolinecolor: line, zerolinewidth: 2, nticks: 5, showline: true, linecolor: line });
 
   const layout = (camera, kind) => {
-    const ink = P.token('ink-3'), line = P.token('line'), names = kind === 'axis' ? ['preference axis', 'other 1', 'other 2'] : ['PC 1', 'PC 2', 'PC 3'];
+    const ink = P.token('ink-3'), line = P.token('line'), names = kind === 'axis' ? ['preference axis', 'other axis 1', 'other axis 2'] : ['PCA 1', 'PCA 2', 'PCA 3'];
     return {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: 'rgba(0,0,0,0)', showlegend: false, autosize: true, uirevision: 'keep', hovermode: 'closest', font: { family: 'IBM Plex Sans, sans-serif' },
       modebar: { orientation: 'v', bgcolor: 'rgba(0,0,0,0)', color: P.token('control-line'), activecolor: P.token('ink') },
