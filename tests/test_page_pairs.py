@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import threading
 
@@ -13,6 +14,7 @@ from browser import browser, overflow, page, server  # noqa: F401
 from playwright.sync_api import expect
 
 from workbench.errors import Stopped, UserError
+from workbench.progress import QUIET
 from workbench.ui import (
     align_form,
     pairs_data,
@@ -250,6 +252,28 @@ def test_report_split_and_downloads(page, tmp_path):  # noqa: F811
     assert len(lines) == 31 and set(lines[0]) == {"prompt", "chosen", "rejected"}
 
 
+def test_many_pairs_are_read_again_after_a_restart(page, server, tmp_path):  # noqa: F811
+    """Another process has them on disk only: the page says what it waits for, then shows them; and if they are gone,
+    it offers to bring others."""
+    with open(tmp_path / "many.jsonl", "w", encoding="utf-8") as file:
+        for i in range(9000):
+            row = {"prompt": f"question {i} {'x' * 800}", "chosen": f"good {i}", "rejected": f"bad {i}"}
+            file.write(json.dumps(row) + "\n")
+    bring(page, tmp_path / "many.jsonl")
+    expect(page.locator("#rw-context")).to_contain_text("many.jsonl, 9000")
+    folder = max((server.runs / "workspaces").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    kept = json.loads((folder / "workspace.json").read_text())
+    path = folder / kept["pairs"]["path"]
+    os.utime(path, (1, 1))  # another time of writing: what is in memory is not this file any more
+    page.reload()
+    expect(page.locator("#rw-pairs h1")).to_contain_text("9,000")
+    path.unlink()
+    page.reload()
+    expect(page.locator("#rw-error [role=alert]")).to_contain_text("load them again")
+    bring(page, table_file(tmp_path, head=("nr", "prompt", "chosen", "rejected")))
+    expect(page.locator("#rw-context")).to_contain_text("odd.csv, 30")
+
+
 # -- versions ----------------------------------------------------------------------------------------------------------
 
 
@@ -407,6 +431,38 @@ def test_a_waiting_file_leaves_the_pairs_alone(tmp_path):
     assert len(shown["pairs"]) == 3 and shown["pairs"][1]["chosen"] == "gute antwort 1" and shown["fit"] == 30
     left = pairs_mapping.leave(visitor)
     assert "unmapped" not in left.settings and len(list(left.folder.glob("raw-*"))) == 1
+
+
+def test_a_hub_data_set_is_mapped_by_name(tmp_path, monkeypatch):
+    """The Hub is not there in tests: a file stands in for it, asked for by the data set's name only."""
+    import workbench.pairs as engine
+
+    path, asked = table_file(tmp_path), []
+    real_load, real_preview = engine.load_pairs, engine.preview
+
+    def stand_in(real):
+        def read(source, *, local=True, **kwargs):
+            asked.append((source, local))
+            assert source == "org/odd:train"
+            return real(str(path), **kwargs)
+
+        return read
+
+    monkeypatch.setattr(engine, "load_pairs", stand_in(real_load))
+    monkeypatch.setattr(engine, "preview", stand_in(real_preview))
+    visitor = state.new_visitor()
+    with pytest.raises(pairs_data.Unmapped):
+        pairs_data.take_hub(visitor, "org/odd:train")
+    workspace = state.open_workspace(visitor)
+    columns = {"columns": {"prompt": "frage", "chosen": "gut", "rejected": "schlecht"}}
+    assert pairs_mapping.tried(workspace, columns)["pairs"][0]["rejected"] == "nein 0"
+    workspace = pairs_mapping.use(visitor, columns, QUIET)
+    assert workspace.pairs["kind"] == "hub" and workspace.pairs["count"] == 30 and "unmapped" not in workspace.settings
+    assert pairs_mapping.columns_value(workspace)["chosen"] == columns["columns"]
+    assert not any(local for _, local in asked)
+    for bad in ("", "/etc/passwd", "../x", "demo/polite", "a b/c", None, 7):
+        with pytest.raises(UserError, match="Name a data set"):
+            pairs_data.take_hub(visitor, bad)
 
 
 def test_reading_can_be_stopped_and_a_newer_one_stops_the_older(tmp_path):

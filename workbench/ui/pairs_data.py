@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_TEXT = 2_000_000  # characters of one edited answer or pasted text
 MOST_COLUMNS = 200
+AT_ONCE = 8_000_000  # bytes of a clean file that are read while the page waits
 PASTED = ".pasted"  # the ending of pasted text in the workspace
 SIDES = ("prompt", "chosen", "rejected")
 
@@ -193,6 +194,17 @@ def take(visitor: str, read: Callable[[], PreferencePairs], *, kind: str, source
         pairs_history.tidy(workspace)
         tidy_uploads(workspace)
         return workspace
+
+
+def must_be_read(workspace: Workspace) -> bool:
+    """Whether the pairs are so many, and not in memory, that reading them should not keep a page waiting."""
+    path = (workspace.pairs or {}).get("path")
+    if not path:
+        return False
+    try:
+        return Path(path).stat().st_size > AT_ONCE and not state.pairs_at_hand(workspace)
+    except OSError as error:
+        raise UserError("The loaded pairs are no longer on the server's disk: load them again in step 1.") from error
 
 
 def tidy_uploads(workspace: Workspace) -> None:

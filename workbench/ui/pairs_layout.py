@@ -15,6 +15,7 @@ class PairsLayout:
 
     def __init__(self) -> None:
         self.reading = html.markup(elem_id="rw-reading")
+        self.waking = gr.Timer(0.1, active=False)
         self._build_empty()
         with gr.Column(visible=False, elem_id="rw-pairs") as self.work:
             with gr.Row(elem_classes="rw-title"):
@@ -62,6 +63,7 @@ class PairsLayout:
             self.table,
             self.editor,
             self.reading,
+            self.waking,
         ]
 
     # -- layout --------------------------------------------------------------------------------------------------------

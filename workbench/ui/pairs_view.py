@@ -96,14 +96,14 @@ def recognised(pairs: dict[str, Any] | None, waiting: dict[str, Any] | None = No
     )
 
 
-def reading(line: str) -> Markup:
+def reading(line: str, stop: bool = True) -> Markup:
     """The line while pairs are being read, with a way to stop; nothing for ""."""
     if not line:
         return Markup()
     what, _, at = line.partition(", ")
     return Markup(
         '<div class="busy"><i></i><span role="status">{}</span><span aria-hidden="true">{}</span>{}</div>'
-    ).format(what, f", {at}" if at else "", button("Stop", action="stop"))
+    ).format(what, f", {at}" if at else "", button("Stop", action="stop") if stop else "")
 
 
 def formats() -> Markup:

@@ -25,6 +25,7 @@ from workbench.ui import (
     state,
 )
 from workbench.ui.html import Markup
+from workbench.ui.model_panel import Job
 from workbench.ui.page import TROUBLE, Page, error_markup, log
 from workbench.ui.pairs_layout import PairsLayout
 from workbench.ui.state import Workspace
@@ -70,6 +71,7 @@ class PairsStep(PairsLayout):
             self._reads(listener, self._take_hub, self.hub)
         on(self.columns.select, self._try, None, self.trial, event=True, quiet=True, trigger_mode="multiple")
         self._reads(self.trial.select, self._trial_pressed, event=True)
+        self._reads(self.waking.tick, self._wake, trigger_mode="once")
         on(self.reading.select, self._stop, event=True, quiet=True, queue=False)
         on(self.other.click, lambda visitor: self._open_source("Paste"), None, everything)
         on(self.source.select, lambda visitor, name: self._sources(name), self.source, list(self.sources.values()))
@@ -135,6 +137,11 @@ class PairsStep(PairsLayout):
             return self._open_source(KINDS[waiting["kind"]]) | self._columns(workspace)
         if not pairs:
             return {self.empty: gr.update(visible=True), self.work: gr.update(visible=False)}
+        try:
+            if pairs_data.must_be_read(workspace):
+                return self._asleep()
+        except UserError as error:
+            return self._lost(error)
         kind = KINDS[waiting["kind"] if waiting else pairs["kind"]]
         return {
             self.empty: gr.update(visible=False),
@@ -152,6 +159,33 @@ class PairsStep(PairsLayout):
             **self._columns(workspace),
             **self._sources(kind),
         }
+
+    def _asleep(self) -> dict[Any, Any]:
+        """The page until many pairs are read from the server's disk again, after a restart: without waiting for it."""
+        return {
+            self.empty: gr.update(visible=False),
+            self.work: gr.update(visible=False),
+            self.reading: html.value(pairs_view.reading("Reading your pairs again", stop=False)),
+            self.waking: gr.Timer(active=True),
+        }
+
+    def _wake(self, visitor: str) -> Iterator[dict[Any, Any]]:
+        yield {self.waking: gr.Timer(active=False)}
+        workspace = state.open_workspace(visitor)
+        job = Job(lambda: state.load_pairs_of(workspace))
+        for seconds in job.wait():
+            line = f"Reading your pairs again, {seconds:.0f} s"
+            yield {self.reading: html.value(pairs_view.reading(line, stop=False))}
+        try:
+            job.result()
+        except UserError as error:
+            yield self._lost(error)
+        else:
+            yield self.show(visitor)
+
+    def _lost(self, error: UserError) -> dict[Any, Any]:
+        """The source panel, for a visitor whose pairs cannot be read any more."""
+        return self._open_source("Upload") | {self.page.error: html.value(error_markup(str(error)))}
 
     def _opened(self, workspace: Workspace) -> dict[str, Any]:
         """The editor's value when the step is shown: the pair that step 2 asked to open (once), else none."""

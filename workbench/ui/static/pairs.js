@@ -4,7 +4,7 @@
 (() => {
   const { h, svg } = rw;
   const FIRST = { query: '', split: 'all', show: 'all', sort: 'row', page: 0 };
-  const P = rw.pairs = { tab: Math.random().toString(36).slice(2), set: null, want: { ...FIRST }, typed: 0, picked: new Set(), version: null, open: null, ask: () => {}, edit: () => {}, look: () => {}, redraw: () => {}, show: () => {} };
+  const P = rw.pairs = { tab: Math.random().toString(36).slice(2), set: null, want: { ...FIRST }, typed: 0, picked: new Set(), version: null, open: null, ask: () => {}, edit: () => {}, look: () => {}, redraw: () => {}, refresh: () => {}, show: () => {} };
 
   const PATHS = { back: 'M10 3 5 8l5 5', on: 'm6 3 5 5-5 5', undo: 'M3.5 6.5h6a3.5 3.5 0 1 1 0 7H6M6 3.5l-3 3 3 3', redo: 'M12.5 6.5h-6a3.5 3.5 0 1 0 0 7H10M10 3.5l3 3-3 3',
     warn: 'M8 2.2 14.4 13.4H1.6zM8 6.4v3.2M8 11.4v.1' };
@@ -113,22 +113,24 @@
       all.checked = shown.rows.length > 0 && shown.rows.every(row => P.picked.has(row.id));
       drawBar();
     }
+    P.refresh = () => { if (host.isConnected && !asker.waiting) asker.ask(); };
     P.redraw = () => { if (shown && host.isConnected) drawRows(); };
 
     /** What can be done with the selected pairs, or with all that were found. */
-    let sure = false;
+    let sure = ''; // for which rows it was asked
+    const about = () => `${shown.version} ${shown.total}`;
     function drawBar() {
       const narrowed = shown && shown.total > 0 && shown.total < shown.everything;
       const parts = [];
-      if (sure && narrowed) {
-        parts.push(h('span', { role: 'alert' }, `Remove all ${pairs(shown.total)} found? Undo brings them back.`), button(`Remove ${number(shown.total)}`, 'sm', () => { sure = false; P.edit({ action: 'remove_found', want: { ...P.want }, count: shown.total, version: shown.version }); }, { id: 'rw-remove-sure' }),
-          button('Keep them', 'ghost sm', () => { sure = false; drawBar(); }));
+      if (sure && narrowed && sure === about()) {
+        parts.push(h('span', { role: 'alert' }, `Remove all ${pairs(shown.total)} found? Undo brings them back.`), button(`Remove ${number(shown.total)}`, 'sm', () => { sure = ''; P.edit({ action: 'remove_found', want: { ...P.want }, count: shown.total, version: shown.version }); }, { id: 'rw-remove-sure' }),
+          button('Keep them', 'ghost sm', () => { sure = ''; drawBar(); }));
       } else if (P.picked.size) {
         const ids = [...P.picked];
         parts.push(h('span', {}, `${number(ids.length)} selected`), button('Remove', 'sm', () => P.edit({ action: 'remove', ids, version: shown.version }), { id: 'rw-remove-picked', 'aria-label': `Remove the ${number(ids.length)} selected` }),
           button('Clear', 'ghost sm', () => { P.picked.clear(); drawRows(); }));
       } else if (narrowed) {
-        parts.push(button(`Remove all ${number(shown.total)} found`, 'ghost sm', () => { sure = true; drawBar(); bar.querySelector('button').focus(); }, { id: 'rw-remove-found' }));
+        parts.push(button(`Remove all ${number(shown.total)} found`, 'ghost sm', () => { sure = about(); drawBar(); bar.querySelector('button').focus(); }, { id: 'rw-remove-found' }));
       }
       bar.replaceChildren(...parts);
     }
@@ -136,7 +138,6 @@
     function draw() {
       const { rows, total, everything, page, per, counts } = shown;
       host.classList.remove('asking'); wrap.removeAttribute('aria-busy');
-      sure = false;
       wrap.hidden = !rows.length; nothing.hidden = rows.length > 0;
       nothing.replaceChildren(h('b', {}, 'No pair fits.'), h('p', { class: 's sm' }, 'Search for something else, or show all of them.'), button('Show all pairs', 'sm', () => { P.want = { ...FIRST }; fields(); want({}); search.focus(); }));
       for (const option of show.options) {
@@ -174,17 +175,29 @@
   // -- the editor ------------------------------------------------------------------------------------------------------
 
   rw.define('pairs-editor', (host, send) => {
-    let now = null, fieldsOf = {}, next;
+    let now = null, fieldsOf = {};
     const asker = P.editor = P.asker(data => P.ask({ action: 'open', ...data }), () => ({ pair: P.open }), () => draw({ kind: 'none' }));
-    P.edit = data => send({ version: P.version, ...data });
+    let sent = '', at = 0;
+    /** Change something. A second press of a double click is no second change (but two undos are two). */
+    P.edit = data => {
+      const text = JSON.stringify(data), again = text === sent && Date.now() - at < 1500;
+      if (again && data.action !== 'undo' && data.action !== 'redo') return;
+      const own = data.action === 'save' || data.action === 'add' || (data.action === 'remove' && now && data.ids.length === 1 && data.ids[0] === now.id);
+      if (dirty() && !own) { // numbers may mean other pairs afterwards
+        ask('Discard, and go on', () => { forget(); P.edit(data); });
+        return;
+      }
+      sent = text; at = Date.now();
+      send({ version: P.version, ...data });
+      setTimeout(P.refresh, 3000); // should another tab have been faster: see what there is
+    };
 
     const dirty = () => now && Object.keys(fieldsOf).some(side => fieldsOf[side].value !== (now[side] ?? '').replace(/\r\n?/g, '\n'));
     /** Open a pair (null: write a new one), but never lose what was typed. */
     P.look = id => {
       if (dirty()) {
         if (now.id === id) return;
-        next = id;
-        ask();
+        ask(id === null ? 'Discard, write a new pair' : `Discard, open pair ${id}`, () => { forget(); P.look(id); });
         return;
       }
       P.open = id;
@@ -192,13 +205,13 @@
       if (id === null) { draw({ kind: 'new', prompt: '', chosen: '', rejected: '', turns: 1, version: P.version }, true); asker.settle(); } else { host.classList.add('asking'); asker.ask(); }
     };
     const close = () => { P.open = null; now = null; fieldsOf = {}; draw({ kind: 'none' }); P.redraw(); };
-    const leave = () => { now = null; fieldsOf = {}; P.look(next); };
+    const forget = () => { now = null; fieldsOf = {}; };
 
-    function ask() {
+    function ask(label, go) {
       const slot = host.querySelector('.unsaved');
       if (!slot) return;
       slot.replaceChildren(h('div', { class: 'note warn', role: 'alert' }, icon('warn', 18), h('div', {}, h('b', {}, 'Your changes are not saved.'), ' Save them first, or let them go.',
-        h('div', { class: 'acts' }, button(next === null ? 'Discard, write a new pair' : `Discard, open pair ${next}`, 'sm', leave), button('Keep editing', 'ghost sm', () => { slot.replaceChildren(); fieldsOf.chosen.focus(); })))));
+        h('div', { class: 'acts' }, button(label, 'sm', go), button('Keep editing', 'ghost sm', () => { slot.replaceChildren(); fieldsOf.chosen.focus(); })))));
       host.scrollIntoView({ block: 'nearest' });
     }
 
