@@ -273,6 +273,7 @@ def test_other_columns_without_a_form_in_json(tmp_path):
     assert pairs.extra_columns == ["day"] and pairs.extra_of([1], "day") == ["2024-02-03 00:00:00"]
     pairs = pairs_from_text('{"prompt": "p", "chosen": "a", "rejected": "b", "tag": "x\\ud800", "n": NaN}')
     assert pairs.extra_of([1], "tag") == ["x?"] and pairs.extra_of([1], "none") == [None]
+    assert load_pairs(pairs.to_jsonl(tmp_path / "x.jsonl", extra=True)).extra_of([1], "tag") == ["x?"]
 
 
 def test_nul_characters():

@@ -95,15 +95,16 @@ def show_check(report: dict[str, Any]) -> str:
 
 
 def _shares(found: list[dict[str, Any]], most: int = 5) -> str:
-    named = [f"{item['name']} {100 * item['share']:.3g}%" for item in found[:most]]
-    return ", ".join(named + (["others"] if len(found) > most else []))
+    named = [f"{item['name']} {100 * item['share']:.3g}%" for item in found[:most] if item["share"] >= LITTLE]
+    return ", ".join(named + (["others"] if len(found) > len(named) else []))
 
 
 def _near(found: dict[str, Any]) -> str:
     if not found["pairs"]:
         return "No near-duplicates"
-    groups = "; ".join("rows " + ", ".join(map(str, rows[:4])) for rows in found["groups"][:3])
-    return f"Near-duplicates: {found['pairs']:,} pairs are nearly the same as another ({groups}, ...)"
+    groups = ["rows " + ", ".join([*map(str, rows[:4]), *["..."] * (len(rows) > 4)]) for rows in found["groups"]]
+    named = "; ".join([*groups[:3], *["..."] * (len(groups) > 3)])
+    return f"Near-duplicates: {found['pairs']:,} pairs are nearly the same as another ({named})"
 
 
 def _columns(text: str | None) -> dict[str, str] | None:

@@ -416,7 +416,7 @@ class PreferencePairs:
         part = path.with_name(f"{path.name}.{uuid4().hex}.part")  # of its own, should two write at once
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("w", encoding="utf-8", newline="\n") as file:
+            with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:  # halves of characters
                 for record in self._records(extra):
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
             part.replace(path)

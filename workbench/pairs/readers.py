@@ -12,7 +12,8 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,44 +84,60 @@ def _open_text_file(file: BinaryIO, name: str, kind: str, packed: bool) -> Table
     source = gzip.GzipFile(fileobj=file) if packed else file
     size = os.fstat(file.fileno()).st_size
 
-    def guarded(work: Iterable[Any]) -> Iterator[Any]:
-        """The same items; what goes wrong while they are read becomes a sentence."""
+    @contextmanager
+    def guard() -> Iterator[None]:
+        """What goes wrong while the file is read becomes a sentence."""
         try:
-            for item in work:
-                if packed and source.tell() > MOST_BYTES:
-                    raise UserError(f"{name} unpacks to more than {MOST_BYTES >> 30} GiB: split it, or use Parquet.")
-                yield item
+            yield
         except UnicodeDecodeError as error:
             raise _not_text(file, packed, encoding, name) from error
         except (OSError, EOFError, zlib.error) as error:
             if not packed:
                 raise _unreadable(name, error) from error
             raise UserError(f"{name} is a damaged gzip file ({error}): pack or download it again.") from error
+        if packed and source.tell() > MOST_BYTES:
+            raise UserError(f"{name} unpacks to more than {MOST_BYTES >> 30} GiB: split it, or use Parquet.")
 
-    head = next(guarded(source.read(SNIFFED) for _ in "1"))
+    with guard():
+        head = source.read(SNIFFED)
     if not head:
         raise UserError(f"{name} is empty: choose a file with pairs in it.")
     encoding = encoding_of(head, name)
-    try:
+    with guard():
         begin = codecs.getincrementaldecoder(encoding)().decode(head)
-    except UnicodeDecodeError as error:
-        raise _not_text(file, packed, encoding, name) from error
     source.seek(0)
     text = io.TextIOWrapper(source, encoding, newline=_newline(begin, kind))
     text._CHUNK_SIZE = 1 << 18  # its own 8 KB make 128,000 calls of 1 GB
     position = lambda: (min(file.raw.tell(), size) if not file.closed else size, size)  # noqa: E731
-    return _text_table(text, begin, name, kind, guarded, position=position, close=text.close)
+    return _text_table(text, begin, name, kind, guard, position=position, close=text.close)
 
 
-def _text_table(text: io.TextIOBase, head: str, name: str, kind: str, guard=iter, **about: Any) -> Table:
+def _text_table(
+    text: io.TextIOBase,
+    head: str,
+    name: str,
+    kind: str,
+    guard: Callable[[], AbstractContextManager] = nullcontext,
+    **about: Any,
+) -> Table:
     start = head.lstrip()[:1]
     if not start:
         raise UserError(f"{name} is empty: give at least one pair.")
     if _is_json(head, kind):
         columns, rows = None, json_rows(text, start, name)
     else:
-        columns, rows = next(guard(table_rows(text, head, name, kind) for _ in "1"))
-    return _filled(Table(guard(rows), columns, **about), name)
+        with guard():
+            columns, rows = table_rows(text, head, name, kind)
+    return _filled(Table(_guarded(rows, guard), columns, **about), name)
+
+
+def _guarded(rows: Iterator[Numbered], guard: Callable[[], AbstractContextManager]) -> Iterator[Numbered]:
+    while True:
+        with guard():
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
 
 
 def _filled(table: Table, name: str) -> Table:
