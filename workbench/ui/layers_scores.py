@@ -82,8 +82,8 @@ TABLE = [  # key of the value, title, keys of its interval, digits, what it mean
         "Silhouette",
         (),
         2,
-        "Whether an answer lies nearer to its own side than to the other, on the preference axis: -1 to 1, 0 is neither. "
-        "It has no interval.",
+        "Whether an answer lies nearer to its own side than to the other, on the preference axis: "
+        "\N{MINUS SIGN}1 to 1, 0 is neither. It has no interval.",
     ),
     (
         "explained",
