@@ -11,6 +11,8 @@ from workbench.cli.terminal import ProgressLine, table
 from workbench.errors import UserError
 from workbench.progress import Progress
 
+LITTLE = 0.005  # shares below it are not named
+
 
 def add_verbs(verb) -> None:
     """``check``."""
