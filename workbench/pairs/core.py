@@ -113,6 +113,7 @@ class PreferencePairs:
         self.source = source
         self._file: TableFile | None = None  # the file the data set is mapped from
         self._positions: np.ndarray | None = None  # the file's rows that are these pairs, ascending; None: all
+        self._others: pa.Table | None = None  # pairs among them that are not in the file: positions -1, -2, ...
         self._numbers: np.ndarray | None = None
         self._keys: np.ndarray | None = None
         self._holds: TableFile | None = None  # a file that must stay while these pairs are read from it
@@ -176,7 +177,7 @@ class PreferencePairs:
         if self._file is None or not self._file.path.exists():  # what is mapped stays, even if the file is gone
             yield from store.batches(self.dataset, columns)
         else:
-            for batch in self._file.batches(self._positions):
+            for batch in self._file.batches(self._positions, self._others):
                 yield batch.select(list(columns))
 
     @property
@@ -267,6 +268,7 @@ class PreferencePairs:
         if self._file is not None and store.ascending(chosen):
             made._file = self._file
             made._positions = chosen if self._positions is None else self._positions[chosen]
+            made._others = self._others
         made._holds = self._file or self._holds
         made._numbers = None if self._numbers is None else self._numbers[chosen]
         made._keys = None if self._keys is None else self._keys[chosen]
@@ -284,6 +286,8 @@ class PreferencePairs:
 
         Raises UserError if a text is empty or no text, the sides are equal, or the pair is there already, either way.
         """
+        import pyarrow as pa
+
         from workbench.pairs.checks import check_pair
 
         pair = check_pair(pair)
@@ -299,6 +303,13 @@ class PreferencePairs:
         made = PreferencePairs(
             store.spliced(self.dataset, index, end, new.dataset), self.report, self.name, self.source
         )
+        if self._file is not None:
+            made._file = self._file
+            made._others = store.rows_of(new.dataset)
+            if self._others is not None:
+                made._others = pa.concat_tables([self._others, made._others])
+            before = np.arange(len(self)) if self._positions is None else self._positions
+            made._positions = np.concatenate([before[:index], [-len(made._others)], before[end:]])
         made._holds = self._file or self._holds
         made._numbers = np.concatenate([self.numbers[:index], [pair.id], self.numbers[end:]])
         made._keys = np.concatenate([self.prompt_hashes[:index], new.prompt_hashes, self.prompt_hashes[end:]])

@@ -85,23 +85,39 @@ class TableFile:
         """Remove it now."""
         self._gone()
 
-    def batches(self, positions: np.ndarray | None = None) -> Iterator[pa.RecordBatch]:
-        """Its batches, or their rows at these ascending positions. Read, not mapped: what was read is let go of."""
+    def batches(
+        self, positions: np.ndarray | None = None, others: pa.Table | None = None
+    ) -> Iterator[pa.RecordBatch | pa.Table]:
+        """Its batches, or its rows at these ascending positions, among which -1, -2, ... stand for the first, second,
+        ... of the ``others``. Read, not mapped: what was read is let go of."""
         import pyarrow as pa
 
-        first = 0
+        # The furthest row of the file up to every position: what follows it is given out with the same batch.
+        furthest = None if positions is None else np.maximum.accumulate(np.maximum(positions, -1))
+        first = done = 0
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
             for batch in reader:
                 last = first + len(batch)
                 if positions is None:
                     yield batch
                 else:
-                    low, high = np.searchsorted(positions, [first, last])
-                    if high - low == len(batch):
-                        yield batch
-                    elif high > low:
-                        yield batch.take(pa.array(positions[low:high] - first))
+                    end = int(np.searchsorted(furthest, last))
+                    if end > done:
+                        yield _rows_of(batch, positions[done:end], first, others)
+                    done = end
                 first = last
+
+
+def _rows_of(
+    batch: pa.RecordBatch, positions: np.ndarray, first: int, others: pa.Table | None
+) -> pa.RecordBatch | pa.Table:
+    """The rows at these positions of a file whose row ``first`` is the batch's first."""
+    import pyarrow as pa
+
+    if (positions >= 0).all():
+        return batch if len(positions) == len(batch) else batch.take(pa.array(positions - first))
+    places = np.where(positions >= 0, positions - first, len(batch) - 1 - positions)
+    return pa.concat_tables([pa.Table.from_batches([batch]), others]).take(pa.array(places))
 
 
 def _remove(path: Path, owner: int) -> None:
@@ -267,6 +283,11 @@ def spliced(dataset: Dataset, start: int, end: int, new: Dataset) -> Dataset:
         return concatenate_datasets([*before, new, *after])
     import pyarrow as pa
 
-    table, row = (item.with_format("arrow")[:] for item in (dataset, new))
+    table, row = rows_of(dataset), rows_of(new)
     table = pa.concat_tables([table.slice(0, start), row, table.slice(end)])
     return in_memory(table.combine_chunks())
+
+
+def rows_of(dataset: Dataset) -> pa.Table:
+    """All rows of a small data set."""
+    return dataset.with_format("arrow")[:]
