@@ -67,7 +67,7 @@ def _shares(counts: Iterable[Counter]) -> list[dict[str, Any]]:
 @dataclass
 class Marks:
     """Hashes of pairs by which near-duplicates are found: of the prompt as a split sees it, of its letters, and of the
-    letters of both answers (0 where there are too few to tell)."""
+    letters of both answers, with whether those are enough to tell anything."""
 
     exact: bytearray = field(default_factory=bytearray)
     prompt: bytearray = field(default_factory=bytearray)
@@ -115,9 +115,9 @@ def near_duplicates(
         groups.join(where[run])
     if texts is not None:
         asked, answered = Words(), Words()
-        for prompt, answer in texts:
+        for (prompt, answer), enough in zip(texts, long.tolist(), strict=True):
             asked.add(prompt)
-            answered.add(answer)
+            answered.add(answer if enough else "")
         for first, second in asked.alike():
             if (exact[first] != exact[second]).any():
                 groups.join((first, second))

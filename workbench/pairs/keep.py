@@ -6,6 +6,7 @@ import json
 from array import array
 from collections.abc import Callable
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,9 +164,7 @@ def keep_pairs(table: Table, keeper: Keeper, limit: int | None = None, progress:
     """Hand all rows of an open table to a keeper, with progress in bytes (or rows, where they are counted)."""
     done = 0
     try:
-        for number, row in table.rows():
-            if limit is not None and done == limit:
-                break
+        for number, row in islice(table.rows(), limit):
             if done % TOLD_EVERY == 0:
                 _tell(table, done, progress)
             keeper.add(number, row)
