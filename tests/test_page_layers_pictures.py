@@ -37,6 +37,17 @@ EYE = """() => {
   const eye = document.querySelector('.rw-plot')._fullLayout.scene._scene.getCamera().eye;
   return [eye.x, eye.y, eye.z].map(v => v.toFixed(6)).join(' ');
 }"""
+# Where the chosen answers are on the screen in three dimensions, the nearest first.
+SPOTS = """() => {
+  const plot = document.querySelector('.rw-plot'), scene = plot._fullLayout.scene._scene, camera = scene.glplot.cameraParams;
+  const box = plot.querySelector('canvas').getBoundingClientRect(), {x, y, z} = plot._fullData[1];
+  const times = (m, v) => [0, 1, 2, 3].map(i => m[i] * v[0] + m[4 + i] * v[1] + m[8 + i] * v[2] + m[12 + i] * v[3]);
+  return Array.from(x, (_, i) => {
+    const place = [x[i], y[i], z[i]].map((value, k) => value * scene.dataScale[k]).concat(1);
+    const [px, py, pz, w] = times(camera.projection, times(camera.view, times(camera.model, place)));
+    return [box.left + box.width * (0.5 + 0.5 * px / w), box.top + box.height * (0.5 - 0.5 * py / w), pz / w];
+  }).sort((a, b) => a[2] - b[2]).slice(0, 6);
+}"""
 # The colours of one trace's points.
 COLOURS = """trace => {
   const colours = document.querySelector('.rw-plot')._fullData[trace].marker.color;
@@ -167,6 +178,19 @@ def test_three_dimensions_keep_the_camera_and_one_context(tab):
     tab.wait_for_selector(".rw-plot[data-drawn='1']")
     tab.wait_for_function("was => document.querySelector('.rw-plot')._fullData[1].x[0] !== was", arg=first)
     assert tab.evaluate(EYE) == turned
+    # A point shows its texts, and a press opens its pair; a turn did not.
+    tip, spots = tab.locator("#rw-scatter .rw-tip"), tab.evaluate(SPOTS)
+    for step in range(240):
+        x, y, _ = spots[step % len(spots)]
+        tab.mouse.move(x + step % 2, y)
+        tab.wait_for_timeout(50)
+        if tip.is_visible():
+            break
+    words = tip.inner_text()
+    assert HOSTILE in words
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.locator("#rw-pair h2", has_text=re.compile(rf"^{re.search('Pair [0-9]+', words)[0]}$")).wait_for()
     for projection in ("Preference axis", "PCA"):
         for dims in ("2", "3"):
             tab.get_by_role("radio", name=f"{dims}D").check()
