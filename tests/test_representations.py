@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from workbench import representations as rep
-from workbench.errors import UserError
+from workbench.errors import Stopped, UserError
+from workbench.progress import Progress
 from workbench.representations.folds import auc_score_interval
 from workbench.statistics import wilson
 
@@ -265,6 +266,12 @@ def test_blocks_side_by_side_on_several_cores_give_the_same():
             torch.set_num_threads(threads)
             found.append(rep.measure(acts.chosen, acts.rejected, np.arange(40), permutations=20))
             assert torch.get_num_threads() == threads
+        for work in (rep.frames, lambda acts, progress: rep.score(acts, groups=range(40), progress=progress)):
+            events = []
+            with pytest.raises(Stopped):  # asked to stop once the first block is done
+                work(acts, progress=Progress(events.append, stopping=lambda events=events: len(events) == 2))
+            assert events[-1].step == 1
+            assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert [row.layer for row in found[1].scores] == [0, 1, 2]

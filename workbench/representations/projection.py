@@ -6,6 +6,7 @@ raw states grow by orders of magnitude along the depth and a slider over blocks 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +67,10 @@ def frames(acts: Activations, *, seed: int = 0, progress: Progress = QUIET) -> l
 
     found = []
     progress("project", 0, acts.n_layers)
-    for frame in side_by_side(one, acts.n_layers):
-        found.append(frame)
-        progress("project", len(found), acts.n_layers)
+    with closing(side_by_side(one, acts.n_layers)) as ready:
+        for frame in ready:
+            found.append(frame)
+            progress("project", len(found), acts.n_layers)
     return found
 
 

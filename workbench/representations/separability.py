@@ -7,6 +7,7 @@ the probe's AUC stands the band of AUCs that the same procedure reaches when cho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,9 +139,10 @@ def measure(
 
     rows = []
     progress("score", 0, len(chosen))
-    for row in side_by_side(one, len(chosen), device):
-        rows.append(row)
-        progress("score", len(rows), len(chosen))
+    with closing(side_by_side(one, len(chosen), device)) as found:  # a stop ends the others too
+        for row in found:
+            rows.append(row)
+            progress("score", len(rows), len(chosen))
     nulls = np.stack([values[1:] for values, *_ in rows])
     best = float(band(nulls.max(0), 0.95))
     prompts = int(held.groups.max()) + 1
