@@ -392,6 +392,10 @@ def test_the_saved_page_works_by_itself(tab, tmp_path):
     assert alone.evaluate("document.querySelectorAll('#plot .scatterlayer .point').length") == 2 * N
     texts = alone.evaluate("document.querySelector('#plot').data[1].text")
     assert len(texts) == N and not any("<img" in text for text in texts) and "&lt;img" in texts[0]
+    tools = alone.locator("#plot .modebar-btn").evaluate_all(
+        "all => all.map(one => one.dataset.attr || one.dataset.title)"
+    )
+    assert len(tools) == 4, "nothing that sends the data anywhere"
     first = alone.locator("h1").inner_text()
     alone.evaluate(SLIDE.replace("#rw-layer", "#block"), 0)
     alone.wait_for_function("was => document.querySelector('h1').textContent !== was", arg=first)

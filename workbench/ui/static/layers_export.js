@@ -66,7 +66,7 @@
       const side = (part, name, symbol, size) => ({ type, mode: 'markers', name, text: data.texts.slice(part * n, (part + 1) * n), hovertemplate: '%{text}<extra></extra>', marker: { symbol, size, color: colour(part), opacity: part ? 0.85 : 0.65, line: { width: part && !solid ? 1.5 : 0 } } });
       return [side(1, 'rejected', 'square-open', solid ? 4 : 7), side(0, 'chosen', 'circle', solid ? 4 : 7), { type, mode: 'lines', name: 'pair lines', hoverinfo: 'skip', line: { color: '#8b8d90', width: 0.75 }, opacity: 0.5 }];
     };
-    const axis = name => ({ title: { text: name, font: { size: 12 } }, zerolinecolor: '#c9c8c2', gridcolor: '#eeeeea' });
+    const axis = name => ({ title: { text: name, font: { size: 12 } }, zerolinecolor: '#c9c8c2', gridcolor: '#eeeeea', showspikes: false });
     const layout = block => {
       const common = { font: { family: 'IBM Plex Sans, Helvetica Neue, Arial, sans-serif', color: '#4a4e55', size: 13 }, paper_bgcolor: '#ffffff', plot_bgcolor: '#ffffff', hovermode: 'closest', uirevision: 'keep', showlegend: false, hoverlabel: { align: 'left', bgcolor: '#ffffff', bordercolor: '#c9c8c2', font: { color: '#17191c' } } };
       return solid ? { ...common, margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { camera: data.camera, aspectmode: 'cube', xaxis: axis(block.names[0]), yaxis: axis(block.names[1]), zaxis: axis(block.names[2]) } }
@@ -77,7 +77,7 @@
       title.textContent = block.title;
       about.textContent = block.about;
       label.textContent = `Block ${block.l}`;
-      return window.Plotly.react(plot, looks(block).map((look, i) => ({ ...look, ...places(block)[i] })), layout(block), { responsive: true, displaylogo: false });
+      return window.Plotly.react(plot, looks(block).map((look, i) => ({ ...look, ...places(block)[i] })), layout(block), { responsive: true, displaylogo: false, modeBarButtons: [solid ? ['toImage', 'orbitRotation', 'pan3d', 'zoom3d', 'resetCameraDefault3d'] : ['toImage', 'zoom2d', 'pan2d', 'resetScale2d']] });
     };
     slider.max = data.blocks.length - 1;
     slider.value = data.at;
@@ -91,7 +91,7 @@
   };
 
   /** The camera, far enough for the whole cube with its axes' numbers. */
-  const farther = camera => ({ ...camera, center: { x: 0, y: 0, z: -0.05 }, eye: { x: 1.5 * camera.eye.x, y: 1.5 * camera.eye.y, z: 1.5 * camera.eye.z } });
+  const farther = camera => ({ ...camera, center: { x: 0, y: 0, z: -0.05 }, eye: { x: 1.3 * camera.eye.x, y: 1.3 * camera.eye.y, z: 1.3 * camera.eye.z } });
 
   const page = async () => {
     const root = (window.gradio_config && window.gradio_config.root) || '', response = await fetch(`${root}/gradio_api/file=${document.querySelector('meta[name=rw-plotly]').content}`);

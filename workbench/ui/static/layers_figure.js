@@ -114,17 +114,18 @@
     const back = unit([eye.x, eye.y, eye.z]), side = unit(cross([up.x, up.y, up.z], back)), over = cross(back, side), cube = P.cube(c), k = 148, cx = W / 2, cy = top + high / 2;
     const place = p => [cx + k * dot(p, side), cy - k * dot(p, over), dot(p, back)], all = [...Array(2 * P.n).keys()].map(i => place([cube[0][i], cube[1][i], cube[2][i]]));
     const at = { x: all.map(p => p[0]), y: all.map(p => p[1]) }, faint = P.token('line-strong', true), parts = [text(40, 26, cut(title, W - 60, 16), { 'font-size': 16, 'font-weight': 700, fill: P.token('ink', true) }), text(40, 46, cut(about, W - 60))];
-    const corners = [-1, 1];
+    const corners = [-1, 1], names = [];
     for (const a of corners) for (const b of corners) for (const [p, q] of [[[-1, a, b], [1, a, b]], [[a, -1, b], [a, 1, b]], [[a, b, -1], [a, b, 1]]]) {
       const [s, t] = [place(p), place(q)];
       parts.push(line(s[0], s[1], t[0], t[1], faint, { 'stroke-width': 0.7, 'stroke-opacity': 0.7 }));
     }
     [[1, 0, 0], [0, 1, 0], [0, 0, 1]].forEach((axis, i) => {
       const [s, t, far] = [place(axis.map(v => -v)), place(axis), place(axis.map(v => 1.1 * v))];
-      parts.push(line(s[0], s[1], t[0], t[1], P.token('ink-3', true)), text(far[0], far[1] + 4, ['1', '2', '3'][i], { 'text-anchor': 'middle', 'font-weight': 700 }));
+      parts.push(line(s[0], s[1], t[0], t[1], P.token('ink-3', true)));
+      names.push(text(far[0], far[1] + 4, ['1', '2', '3'][i], { 'text-anchor': 'middle', 'font-weight': 700, fill: P.token('ink', true), stroke: '#ffffff', 'stroke-width': 3, 'paint-order': 'stroke' }));
     });
     if (P.lines) parts.push(pairLines(at));
-    parts.push(points(at, made, 3.2, all.map((p, i) => [p[2], i]).sort((p, q) => p[0] - q[0]).map(p => p[1])), means(at));
+    parts.push(points(at, made, 3.2, all.map((p, i) => [p[2], i]).sort((p, q) => p[0] - q[0]).map(p => p[1])), means(at), ...names);
     parts.push(text(40, top + high + 12, cut(c.names.map((name, i) => `${i + 1}: ${name}`).join('; '), W - 60)),
       text(40, top + high + 29, L.projection === 'axis' ? "Axes 2 and 3 in units of the block's spread." : "All axes in units of the block's spread.", { fill: P.token('ink-3', true) }));
     const [key, tall] = legend(40, top + high + 56, W - 60, made);
