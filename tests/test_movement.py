@@ -176,6 +176,16 @@ def test_an_adapter_is_compared_with_its_own_base(run, model, pairs):
     now = np.concatenate([after.chosen[0], after.rejected[0]])
     relative = (np.linalg.norm(now - was, axis=1) / np.linalg.norm(was, axis=1)).mean()
     assert found.movement.layers[0].relative == pytest.approx(float(relative), rel=1e-4)
+    ids = torch.tensor([[5, 6, 7]])
+    for off in (False, True):  # the model acts afterwards as it did before
+        if off:
+            loaded.model.base_model.disable_adapter_layers()
+        said = loaded.model(ids).logits
+        for name in (None, "aligned"):
+            with acting(loaded, name):
+                assert torch.equal(loaded.model(ids).logits, said) == (off == (name is None))
+        assert torch.equal(loaded.model(ids).logits, said)
+    loaded.model.base_model.enable_adapter_layers()
     with pytest.raises(UserError, match="no adapter 'other'"):
         rep.analyse(loaded, pairs, permutations=20, untrained=False, after="other")
     with pytest.raises(UserError, match="no adapter 'aligned'"):

@@ -262,22 +262,20 @@ def acting(loaded: LoadedModel, adapter: str | None) -> Iterator[None]:
             raise UserError(f"{loaded.name} has no adapter {adapter!r}: load the run's adapter first.")
         yield
         return
-    if adapter is None:
-        with model.disable_adapter():
-            yield
-        return
-    if adapter not in model.peft_config:
+    if adapter is not None and adapter not in model.peft_config:
         raise UserError(f"{loaded.name} has no adapter {adapter!r}: load the run's adapter first.")
-    tuner = model.base_model
-    before, off = (
-        list(model.active_adapters),
-        any(getattr(module, "disable_adapters", False) for module in model.modules()),
-    )
+    tuner, before = model.base_model, list(model.active_adapters)
+    off = any(getattr(module, "disable_adapters", None) is True for module in model.modules())
     try:
-        tuner.enable_adapter_layers()
-        tuner.set_adapter(adapter)
+        if adapter is None:
+            tuner.disable_adapter_layers()
+        else:
+            tuner.enable_adapter_layers()
+            tuner.set_adapter(adapter)
         yield
     finally:
         tuner.set_adapter(before)
         if off:
             tuner.disable_adapter_layers()
+        else:
+            tuner.enable_adapter_layers()
