@@ -259,3 +259,9 @@ def test_the_process_says_why_it_cannot(tmp_path):
     """The real program, on a folder that holds no states: quick, because UMAP is imported only when it is needed."""
     layers_umap.ask(tmp_path, np.arange(3))
     assert "UMAP could not be computed" in until("failed", tmp_path)["why"]
+
+
+def test_a_whole_number_beyond_all_floats_is_no_number():
+    names = [column["name"] for column in lp.colour_columns([{"id": 10**400, "score": k} for k in range(4)])]
+    assert names[2:] == ["score"]
+    assert lp.colour_of([10**400, 10**401, 10**400], "id")["kind"] == "category"

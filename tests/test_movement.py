@@ -17,6 +17,7 @@ from workbench.pairs import Pair, PreferencePairs
 from workbench.progress import Progress
 from workbench.rahf.adapters import add_adapter, save_adapter
 from workbench.rahf.config import RunConfig
+from workbench.representations import movement
 from workbench.representations.analysis import acting
 from workbench.runs import create
 
@@ -238,3 +239,22 @@ def test_the_command_and_the_run_folder(run, model, tmp_path, capfd):
     code, sentence = say("--model", tmp_path / "other", "--run", run.id)
     assert code == 2
     assert "other weights" in sentence
+
+
+def said(*shifts):
+    """The finding for blocks whose (chosen, rejected) sides moved that far."""
+    rows = [movement.LayerMove(k, (c + r) / 2, c, r, 0.3, 0.1, 0.9, 0.8, 1.0) for k, (c, r) in enumerate(shifts)]
+    return movement.finding(rows)
+
+
+def test_sides_that_move_apart_are_not_said_to_stay_where_they_are():
+    apart = said((0.2, -0.2), (1.2, -1.3))
+    assert apart == "Chosen and rejected answers moved apart, most at block 1 (+1.2 and \N{MINUS SIGN}1.3 half-gaps)"
+    assert said((-0.4, 0.6), (0, 0)).startswith("Chosen and rejected answers moved towards each other, most at block 0")
+    assert "towards chosen, most at block 1 (0.9 half-gaps)" in said((0, 0), (2.0, -0.2)), "mostly one way"
+
+
+def test_from_block_means_every_block_from_there():
+    there = said((0.1, 0.1), (-0.3, -0.3), (0.2, 0.2), (0.5, 0.5))
+    assert there == "Answers moved towards chosen from block 2 on, most at block 3 (0.5 half-gaps)"
+    assert "from block" not in said((0.3, 0.3), (0, 0), (0.5, 0.5))

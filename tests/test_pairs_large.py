@@ -1,8 +1,10 @@
 """Many pairs: they stream through bounded memory into a mapped file, and behave there as they do in memory."""
 
 import gc
+import gzip
 import json
 import random
+import time
 import tracemalloc
 
 import numpy as np
@@ -23,10 +25,12 @@ from workbench.pairs import (
     preview,
     rows,
     store,
+    table_rows,
     token_report,
 )
 from workbench.pairs.checks import length_auc
 from workbench.pairs.lengths import character_lengths, token_lengths
+from workbench.pairs.readers import open_file
 from workbench.progress import Progress
 
 
@@ -334,3 +338,21 @@ def test_two_files_are_compared_by_prompt(tmp_path):
     assert [(item["first"], item["second"]) for item in found["examples"]] == wanted
     none = compare_sets(train, made("other", ["Nothing like it?"]))
     assert none["pairs"] == 0 and none["sentence"].startswith("No prompt of the 1 pairs of other")
+
+
+def test_cells_and_rows_that_are_made_to_take_memory_or_time(monkeypatch, tmp_path):
+    began = time.process_time()
+    quotes = "[{'role': 'user', 'content': " + "\\'" * 100_000  # each could begin a text that never ends
+    assert table_rows._cell(quotes, "prompt") == quotes
+    assert time.process_time() - began < 5  # it was minutes: 1.8 s for 8,000, growing with the square
+    literal = "[{'role': 'user', 'content': 'hello'}]"
+    assert table_rows._cell(literal, "prompt") == [{"role": "user", "content": "hello"}]
+    monkeypatch.setattr(table_rows, "MOST_LITERAL", 10)
+    assert table_rows._cell(literal, "prompt") == literal
+    path = tmp_path / "rows.jsonl.gz"
+    row = json.dumps({"prompt": "a", "chosen": "b", "rejected": "c", "more": [{}] * 500_000})
+    with gzip.open(path, "wt") as file:
+        file.writelines([row + "\n"] * 12)
+    with open_file(path, "rows") as table:
+        assert len(table.head) < 5, "lists count as texts do: only so many rows are held at once"
+        assert len(list(table.rows())) == 12

@@ -18,6 +18,22 @@ class Broken:
     why: str
 
 
+def size_of(value: Any) -> int:
+    """About how many characters a row's texts have, those in lists of messages too; everything else counts as ten (a
+    packed file of a few kilobytes can hold rows of millions of empty lists)."""
+    size, left = 0, [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            size += len(item)
+        elif isinstance(item, (dict, list)):
+            left.extend(item.values() if isinstance(item, dict) else item)
+            size += 10
+        else:
+            size += 10
+    return size
+
+
 Numbered = tuple[int, dict[str, Any] | Broken]
 
 
@@ -53,7 +69,7 @@ class Table:
         for item in self._rest:
             self.head.append(item)
             if isinstance(item[1], dict):
-                size += sum(len(value) if isinstance(value, str) else 100 for value in item[1].values())
+                size += size_of(item[1])
             if len(self.head) >= HEAD or size > HEAD_CHARACTERS:
                 return
         self.ended = True

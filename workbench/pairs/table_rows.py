@@ -15,6 +15,7 @@ from workbench.errors import UserError
 from workbench.pairs.rows import Broken, Numbered
 
 MOST_RECORD = 1 << 24  # characters of one row: a quote that is never closed would take in the rest of the file
+MOST_LITERAL = 1 << 20  # characters of a cell that are read as Python writes lists, which takes 500 times the memory
 MOST_AGAIN = 1 << 30  # characters that are read a second time after broken rows
 
 
@@ -149,7 +150,7 @@ def _named(cells: list[str], name: str) -> list[str]:
 _NESTED = re.compile(r"""\s*(?:\[\s*)?\{\s*["']\w+["']\s*:""")
 _TURNS = re.compile(r"""\s*\[\s*(?:\[\s*["']|array\(|\])""")
 _ARRAYS = re.compile(
-    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|array\(|,\s*dtype=\w+\)|(?<=[}\])])(?:,\s*dtype=\w+\))?\s+(?=array\(|[\[{])""",
+    r"""('(?:[^'\\]|\\.)*(?:'|\\?\Z)|"(?:[^"\\]|\\.)*(?:"|\\?\Z))|array\(|,\s*dtype=\w+\)|(?<=[}\])])(?:,\s*dtype=\w+\))?\s+(?=array\(|[\[{])""",
     re.DOTALL,
 )
 
@@ -173,6 +174,8 @@ def _parsed(cell: str) -> Any:
         return json.loads(cell)
     except (ValueError, RecursionError):
         pass
+    if len(cell) > MOST_LITERAL:
+        return cell
     for write in (str, _without_arrays):
         try:
             return ast.literal_eval(write(cell).strip())

@@ -166,6 +166,14 @@ def finding(rows: Sequence[LayerMove], targets: Sequence[int] = ()) -> str:
     most = max(rows, key=lambda row: abs(row.shift))
     if max(row.relative for row in rows) < 1e-6:
         return "The run moved nothing: all states are as before"
+    apart = max(rows, key=lambda row: abs(row.shift_chosen - row.shift_rejected))
+    sides = apart.shift_chosen, apart.shift_rejected
+    lesser, larger = sorted(map(abs, sides))
+    against = sides[0] * sides[1] < 0 and lesser >= max(_NOTHING, larger / 2)  # the mean of both would hide it
+    if against and larger + lesser > 2 * abs(most.shift):
+        way = "apart" if sides[0] > sides[1] else "towards each other"
+        far = " and ".join(f"{side:+.1f}".replace("-", "\N{MINUS SIGN}") for side in sides)
+        return f"Chosen and rejected answers moved {way}, most at block {apart.layer} ({far} half-gaps)"
     if abs(most.shift) < _NOTHING:
         far = max(rows, key=lambda row: row.relative)
         return (
@@ -174,7 +182,11 @@ def finding(rows: Sequence[LayerMove], targets: Sequence[int] = ()) -> str:
         )
     towards = "chosen" if most.shift > 0 else "rejected"
     aimed = f", aimed at block{'s' if len(targets) > 1 else ''} {', '.join(map(str, targets))}" if targets else ""
-    first = next(row.layer for row in rows if abs(row.shift) >= _NOTHING and row.shift * most.shift > 0)
+    first = most.layer
+    for row in reversed(rows[: list(rows).index(most)]):  # back as far as every block moved that way
+        if abs(row.shift) < _NOTHING or row.shift * most.shift < 0:
+            break
+        first = row.layer
     start = f" from block {first} on" if first < most.layer else ""
     return (
         f"Answers moved towards {towards}{start}, most at block {most.layer} ({abs(most.shift):.1f} half-gaps){aimed}"

@@ -301,8 +301,8 @@ def ids_now(run: Run, ids: Any, now: PreferencePairs) -> list[int]:
 
     def load() -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
-        for pair in now:
-            found.setdefault(_content(pair), []).append(pair.id)
+        for number, pair in zip(now.numbers.tolist(), now, strict=True):  # large sets are numbered there only
+            found.setdefault(_content(pair), []).append(number)
         return found
 
     known = _contents.get(now.fingerprint, load)

@@ -117,14 +117,19 @@ def _changed_since(workspace: Workspace, run: Run) -> dict[str, Any] | None:
 def settle(workspace: Workspace, run: Run, ready: dict[str, Any]) -> Workspace:
     """Once a capture is finished: take its suggestion if nothing (or nothing possible) was picked before."""
     known = {block["l"] for block in ready["blocks"]}
-    changes: dict[str, Any] = {}
-    if workspace.picked is None or not set(workspace.picked) <= known:
-        changes["picked"] = ready["suggested"]
-    if workspace.separability_run != run.id:
-        changes["separability_run"] = run.id
-    if workspace.settings.get("layers_shown") != run.id:
-        changes["settings"] = workspace.settings | {"layers_shown": run.id}
-    return state.change(workspace.visitor, **changes) if changes else workspace
+
+    def changes(now: Workspace) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if now.picked is None or not set(now.picked) <= known:
+            found["picked"] = ready["suggested"]
+        if now.separability_run != run.id:
+            found["separability_run"] = run.id
+        if now.settings.get("layers_shown") != run.id:
+            found["settings"] = now.settings | {"layers_shown": run.id}
+        return found
+
+    # Not from ``workspace``: making the picture takes seconds, in which another tab may have chosen something.
+    return state.update(workspace.visitor, changes) if changes(workspace) else workspace
 
 
 def pairs_word(count: int) -> str:

@@ -160,7 +160,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or a whole one beyond all floats
         return None
     return number if math.isfinite(number) else None
 

@@ -251,12 +251,23 @@ def shortcut_title(score: Mapping[str, float], rows: Sequence[Mapping[str, Any]]
     if not rows:
         return f"Block {layer} has no shortcut to compare with"
     best = max(rows, key=lambda row: row["auc"])
-    name = CONTROL_ALONE.get(best.get("key", ""), best["name"])
     if best["auc"] >= score["probe_auc"]:
-        return f"{name} tells as much as block {layer}"
-    if best["auc"] >= score["probe_auc_low"]:
-        return f"{name} comes close to block {layer}"
+        return f"{_alone(best)} tells as much as block {layer}"
+    close = [row for row in rows if _reaches(row, score)]
+    if close:
+        return f"{_alone(max(close, key=lambda row: row['auc']))} comes close to block {layer}"
     return f"No shortcut explains block {layer}"
+
+
+def _alone(row: Mapping[str, Any]) -> str:
+    return CONTROL_ALONE.get(row.get("key", ""), row["name"])
+
+
+def _reaches(row: Mapping[str, Any], score: Mapping[str, float]) -> bool:
+    """Whether a shortcut cannot be told from a block, by the rule of :func:`explained_by_shortcut`."""
+    ends = row["auc"] if row.get("high") is None else row["high"]
+    above = row.get("nhi") is None or row["auc"] > row["nhi"]
+    return above and ends >= score["probe_auc_low"]
 
 
 def lead(found: Mapping[str, Any]) -> str:

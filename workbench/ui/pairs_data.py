@@ -73,8 +73,12 @@ def take_upload(visitor: str, uploaded: str, progress: Progress = QUIET) -> Work
     """
     path = Path(uploaded)
     ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
-    raw = _raw(visitor, ending)
-    _copy(path, raw)
+    raw = _raw(visitor, "" if ending == PASTED else ending)
+    try:
+        _copy(path, raw)
+    except UserError:
+        pairs_history.expected(raw)
+        raise
     about = {"kind": "upload", "source": path.name, "name": path.name, "bytes": raw.stat().st_size, "raw": str(raw)}
     try:
         return take(visitor, lambda: load(str(raw), progress=progress), **about)
@@ -83,6 +87,7 @@ def take_upload(visitor: str, uploaded: str, progress: Progress = QUIET) -> Work
         _wait_for_columns(visitor, sentence, kind="upload", name=path.name, path=str(raw))
         raise UserError(sentence) from error
     finally:
+        pairs_history.expected(raw)
         tidy_uploads(state.open_workspace(visitor))
 
 
@@ -96,6 +101,7 @@ def take_text(visitor: str, text: Any, progress: Progress = QUIET) -> Workspace:
     try:
         raw.write_text(text, encoding="utf-8")
     except OSError as error:
+        pairs_history.expected(raw)
         raise UserError(f"The text could not be kept ({error.strerror or error}): free some disk space.") from error
     about = {"kind": "paste", "source": "pasted", "name": "pasted", "bytes": len(text.encode()), "raw": str(raw)}
     try:
@@ -104,6 +110,7 @@ def take_text(visitor: str, text: Any, progress: Progress = QUIET) -> Workspace:
         _wait_for_columns(visitor, str(error), kind="paste", name="pasted", path=str(raw))
         raise
     finally:
+        pairs_history.expected(raw)
         tidy_uploads(state.open_workspace(visitor))
 
 
@@ -211,14 +218,14 @@ def tidy_uploads(workspace: Workspace) -> None:
     """Delete brought files that neither the pairs nor a choice of columns names any more."""
     named = {(workspace.pairs or {}).get("raw"), (workspace.settings.get("unmapped") or {}).get("path")}
     for path in workspace.folder.glob("raw-*"):
-        if str(path) not in named:
+        if str(path) not in named and not pairs_history.is_coming(path):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def _raw(visitor: str, ending: str) -> Path:
     """A new name for what was brought."""
-    return folder_of(visitor) / f"raw-{secrets.token_hex(4)}{ending[:16]}"
+    return pairs_history.expect(folder_of(visitor) / f"raw-{secrets.token_hex(4)}{ending[:16]}")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,24 @@ def _converted(lines: Path, target: Path, kind: str) -> Path:
     """The clean file as CSV (a dialogue as JSON in its cell) or Parquet (dialogues as lists of messages)."""
     with lines.open(encoding="utf-8") as file:
         rows = (json.loads(line) for line in file)
-        part = target.with_suffix(".part")
-        if kind == "csv":
-            with part.open("w", encoding="utf-8", newline="") as out:
-                writer = csv.writer(out)
-                writer.writerow(SIDES)
-                for row in rows:
-                    texts = (row[side] for side in SIDES)
-                    writer.writerow(
-                        text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in texts
-                    )
-        else:
-            _parquet(list(rows), part)
-    return part.replace(target)
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")  # of its own, should two ask at once
+        try:
+            if kind == "csv":
+                _csv(rows, part)
+            else:
+                _parquet(list(rows), part)
+            return part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _csv(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(SIDES)
+        for row in rows:
+            texts = (row[side] for side in SIDES)
+            writer.writerow(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in texts)
 
 
 def _parquet(rows: list[dict[str, Any]], path: Path) -> None:

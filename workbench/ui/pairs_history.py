@@ -30,6 +30,7 @@ KEPT = ("path", "count", "fingerprint", "edited")  # what of the record belongs 
 CHANGED, ADDED = 1, 2
 
 _marks = Cache(6)
+_coming: set[str] = set()  # files on their way into a workspace, which no tidying up may take for left over
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Marks:
     def without(self, positions: Iterable[int], cut: bool = False) -> Marks:
         """The marks after these positions were removed (``cut``: because they were too long)."""
         gone = np.asarray(list(positions), dtype=np.int64)
-        dropped = np.concatenate([self.cut, self.rows[gone]]) if cut else self.cut
+        rows = self.rows[gone]
+        dropped = np.concatenate([self.cut, rows[rows > 0]]) if cut else self.cut  # added pairs have no row
         return Marks(np.delete(self.rows, gone), np.delete(self.marks, gone), dropped)
 
     def changed(self, position: int) -> Marks:
@@ -85,11 +87,12 @@ def marks_of(workspace: Workspace) -> Marks:
 
 def write(folder: Path, pairs: PreferencePairs, marks: Marks, number: int) -> Path:
     """A new version's two files; the path of the clean file. Raises UserError if the disk does not take them."""
-    path = folder / f"pairs-{number}-{secrets.token_hex(4)}.jsonl"
+    path = expect(folder / f"pairs-{number}-{secrets.token_hex(4)}.jsonl")
     try:
         pairs.to_jsonl(path, extra=True)
         np.savez(path.with_suffix(".npz"), rows=marks.rows, marks=marks.marks, cut=marks.cut)
     except (OSError, UserError) as error:
+        expected(path)
         for made in (path, path.with_suffix(".npz")):
             with contextlib.suppress(OSError):
                 made.unlink(missing_ok=True)
@@ -99,6 +102,22 @@ def write(folder: Path, pairs: PreferencePairs, marks: Marks, number: int) -> Pa
             f"The pairs could not be kept ({error.strerror or error}): free some disk space and try again."
         ) from error
     return path
+
+
+def expect(path: Path) -> Path:
+    """Let nobody tidy this file away before a workspace names it, or :func:`expected` says that none will."""
+    _coming.add(str(path))
+    return path
+
+
+def expected(path: Path | str) -> None:
+    """The file has arrived in a workspace, or never will."""
+    _coming.discard(str(path))
+
+
+def is_coming(path: Path) -> bool:
+    """Whether another tab is about to put this file into the workspace."""
+    return str(path) in _coming
 
 
 def commit(workspace: Workspace, changed: PreferencePairs, marks: Marks, what: str) -> Workspace:
@@ -180,11 +199,12 @@ def tidy(workspace: Workspace) -> None:
     """Delete versions that neither the workspace nor one of the visitor's runs names."""
     record = workspace.pairs or {}
     named = {entry.get("path") for entry in (record, *(record.get("undo") or []), *(record.get("redo") or []))}
+    _coming.difference_update(path for path in named if path)
     for run in state.runs_of(workspace.visitor):
         with contextlib.suppress(UserError, OSError, KeyError):
             named.add(str(run.config()["pairs"]))
     for path in workspace.folder.glob("pairs*.jsonl"):
-        if str(path) not in named:
+        if str(path) not in named and not is_coming(path):
             for gone in (path, path.with_suffix(".npz")):
                 with contextlib.suppress(OSError):
                     gone.unlink(missing_ok=True)

@@ -109,11 +109,13 @@ def hints(report: dict[str, Any], split: bool, shared: dict[str, Any] | None, ne
             note(f"No prompt stands in both training and held-out pairs, and {against}.", "No leaks.", sign="check")
         )
     if near:
+        told = (report.get("hints") or {}).get("near_duplicates") or {}
+        more = told.get("pairs", 0) > sum(map(len, told.get("groups") or []))  # not all groups are listed
         show = Markup(' <button type="button" class="lk" data-show="near">Show them</button>')
         made.append(
             note(
-                Markup("{} {} nearly the same as another: their scores count the same thing twice.{}").format(
-                    count(near, "pair"), "is" if near == 1 else "are", show
+                Markup("{}{} {} nearly the same as another: their scores count the same thing twice.{}").format(
+                    "At least " if more else "", count(near, "pair"), "is" if near == 1 else "are", show
                 ),
                 "Near-duplicates.",
             )

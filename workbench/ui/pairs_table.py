@@ -72,7 +72,8 @@ def fresh(workspace: Workspace) -> dict[str, Any]:
 
 def matching(workspace: Workspace, wanted: Wanted) -> np.ndarray:
     """Positions [n] of the pairs that fit, in the wanted order. Kept, so that turning pages costs nothing."""
-    key = (state.pairs_key(workspace), pairs_data.seed_of(workspace), workspace.model_source, wanted)
+    counted = wanted.show == "long" and pairs_lengths.lengths_known(workspace) is not None
+    key = (state.pairs_key(workspace), pairs_data.seed_of(workspace), workspace.model_source, wanted, counted)
 
     def look() -> np.ndarray:
         pairs = state.load_pairs_of(workspace)

@@ -23,6 +23,7 @@ from workbench.ui import (
     layers_runs,
     layers_tokens,
     layers_umap,
+    pairs_data,
     state,
 )
 from workbench.ui.layers_runs import LIVE, current_run, finished_run
@@ -244,7 +245,7 @@ class LayersStep:
 
     def colour_by(self, visitor: str, sent: dict) -> dict:
         """The values of a column, to colour the picture by."""
-        seed = int(state.open_workspace(visitor).settings.get("seed") or 0)
+        seed = pairs_data.seed_of(state.open_workspace(visitor))
         return {self.colour: html.value(layers_data.colour_values(finished_run(visitor), sent.get("column"), seed))}
 
     # -- what an alignment moved ---------------------------------------------------------------------------------------
