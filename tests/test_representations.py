@@ -529,3 +529,16 @@ def test_states_that_never_vary_are_no_error(constant):
     assert row.probe_auc == 0.5
     assert not rep.pca(acts).coords.any()
     rep.densities(rep.held_out_projections(acts, groups=np.arange(20)))
+
+
+@pytest.mark.parametrize("count", [10, 20, 200])
+def test_d_prime_of_few_pairs_is_that_of_many(count):
+    import torch
+
+    from workbench.representations.separability import _along_difference
+
+    rng, held, found = np.random.default_rng(3), rep.make_folds(np.arange(count)), []
+    for _ in range(400):
+        chosen, rejected = (torch.from_numpy(rng.normal(place, 1, (count, 1))) for place in (4.0, 0.0))
+        found.append(_along_difference(chosen, rejected, held)[0]["d_prime"])
+    assert np.mean(found) == pytest.approx(4, abs=0.5 if count == 10 else 0.15)
