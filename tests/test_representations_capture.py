@@ -62,7 +62,8 @@ def slowly(loaded, pairs, pooling):
             for layer, hidden in enumerate(blocks):
                 part = {"mean": hidden[0, item.start :], "last": hidden[0, -1:]}
                 part["predicting"] = hidden[0, item.start - 1 : -1]
-                part["difference"] = hidden[0, item.start : item.start + min(lengths)]
+                said = min(lengths) - len(loaded.boundary.end_ids)
+                part["difference"] = hidden[0, item.start : item.start + said]
                 found[s, layer, n] = part[pooling].mean(0)
     return found
 
@@ -206,8 +207,18 @@ def test_the_two_sides_difference_is_the_mean_difference_token_by_token(loaded, 
         states = [loaded.model(torch.tensor([i.ids]), output_hidden_states=True).hidden_states[1][0] for i in items]
         both = [hidden[item.start :] for hidden, item in zip(states, items, strict=True)]
         assert len(both[0]) != len(both[1])
-        by_token = [a - b for a, b in zip(*both, strict=False)]
+        by_token = [a - b for a, b in zip(*both, strict=False)][: -len(loaded.boundary.end_ids)]
         np.testing.assert_allclose(acts.chosen[0, n] - acts.rejected[0, n], torch.stack(by_token).mean(0), atol=2e-5)
+
+
+def test_the_end_of_the_shorter_side_does_not_tell_its_length(loaded):
+    """Where one answer begins with the other and goes on, the first states are the same: nothing is left to tell."""
+    short = [row["chosen"] for row in PAIRS[:6]]
+    rows = [{"prompt": "which?", "chosen": f"{text} {short[n - 1]}", "rejected": text} for n, text in enumerate(short)]
+    acts = capture(loaded, Rows(rows), pooling="difference")
+    assert (acts.lengths[:, 0] > acts.lengths[:, 1]).all()
+    np.testing.assert_allclose(acts.chosen, acts.rejected, atol=1e-5)
+    assert np.abs(capture(loaded, Rows(rows)).chosen - capture(loaded, Rows(rows)).rejected).max() > 1e-3
 
 
 # -- tokens on the preference axis -------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ POOLINGS = {
     "mean": "the mean of the states at the completion's tokens",
     "last": "the state at the completion's last token",
     "predicting": "the mean of the states that produce the completion's tokens",
-    "difference": "the mean of as many first states as the shorter of the two completions has tokens",
+    "difference": "the mean of as many first states as the shorter of the two completions has tokens before its end",
 }
 
 
@@ -118,7 +118,8 @@ def capture(
 
     ``pooling``: "mean" over the states at the completion's tokens, "last" of them, "predicting" (mean over the states
     that produce them, from the prompt's last token on), or "difference" (mean over the first tokens of the completion,
-    as many as the pair's shorter side has, so that the two sides' difference is the mean difference token by token).
+    as many as the pair's shorter side has before its end-of-text, so that the two sides' difference is the mean
+    difference token by token; the end's own state, of the shorter side alone, would tell the length outright).
     ``site``: the blocks' own outputs ("block"), or what their "attention" or "mlp" adds to them.
     ``encoded`` saves tokenising again what :func:`encode_pairs` gave. ``batch_tokens`` bounds a batch, padding
     included; ``side`` is where padding goes.
@@ -138,7 +139,8 @@ def capture(
         raise UserError(f"Pair {ids[int(lengths.argmin()) % len(ids)]} has a completion without tokens: remove it.")
     started = time.monotonic()
     count = len(pairs)
-    shorter = np.minimum(lengths[:count], lengths[count:])
+    said = np.array([_said(item, loaded.boundary.end_ids) for item in encoded], dtype=np.int64)
+    shorter = np.minimum(said[:count], said[count:])
     spans = np.tile(shorter, 2) if pooling == "difference" else lengths
     states = _run(loaded, encoded, Reading(pooling, site, spans.tolist(), batch_tokens, side), progress)
     cuts = np.array([item.prompt_cut or item.completion_cut for item in encoded])
@@ -155,6 +157,13 @@ def capture(
         tokens=sum(len(item.ids) for item in encoded),
         seconds=time.monotonic() - started,
     )
+
+
+def _said(item: Encoded, end: Sequence[int]) -> int:
+    """Tokens of a completion before its end-of-text (at least one)."""
+    count = len(item.ids) - item.start
+    ended = len(end) and not item.completion_cut and list(item.ids[-len(end) :]) == list(end)
+    return max(1, count - len(end)) if ended else count
 
 
 def in_batches(encoded: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
