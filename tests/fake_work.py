@@ -14,7 +14,8 @@ def count(config, folder: Path, progress):
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(done + 1, config.get("steps", 10) + 1):
         time.sleep(config.get("pause", 0.0))
-        checkpoint.write_text(str(step))
+        with progress.whole():
+            checkpoint.write_text(str(step))
         progress("align", step, config.get("steps", 10), loss=1.0 / step)
     print("a library prints this")
     return {"counted": step, "began": done, "layers": [3, 4], "alpha": 0.5}
@@ -23,8 +24,9 @@ def count(config, folder: Path, progress):
 def hang(config, folder, progress):
     """Never looks whether it should stop."""
     progress("align", 0, 1, message="hanging")
-    while True:
-        time.sleep(0.1)
+    with progress.whole():
+        while True:
+            time.sleep(0.1)
 
 
 def fail(config, folder, progress):
