@@ -30,6 +30,14 @@ def align(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
     return method(settings, folder, progress)
 
 
+def keep_align(config: dict[str, Any], folder: Path) -> dict[str, int] | None:
+    """A usable adapter of the steps an alignment has done so far: {"steps", "of"}, None before it has any."""
+    from workbench.rahf.config import RunConfig
+    from workbench.rahf.pipeline import keep_partial
+
+    return keep_partial(RunConfig.from_dict(config), folder)
+
+
 def separability(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
     """Capture and score all blocks. ``config``: model, pairs, pooling, site, limit (None: all), untrained (whether to
     measure the control with random weights), device, dtype, seed, local, and run: the id or folder of an alignment whose
