@@ -10,6 +10,8 @@ from workbench.errors import UserError
 
 def count(config, folder: Path, progress):
     """Counts to ``steps``, remembering in a file how far it came, as training does in its checkpoints."""
+    if config.get("hangs"):
+        hang(config, folder, progress)
     checkpoint = folder / "checkpoint"
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(done + 1, config.get("steps", 10) + 1):

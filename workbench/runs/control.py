@@ -87,8 +87,9 @@ def stop_soon(run: Run, how: str = "pause", grace: float = GRACE, saving: float 
     threading.Thread(target=see_to_it, daemon=True).start()
 
 
-def urge(run: Run, grace: float = GRACE, saving: float = SAVING) -> None:
+def urge(run: Run, grace: float | None = None, saving: float = SAVING) -> None:
     """Do what is due now for a run that was asked to stop: nothing yet, SIGTERM, or SIGKILL."""
+    grace = GRACE if grace is None else grace
     waited, how = run.stop_waits(), run.stop_asked()
     pid, start = _process(run)
     if not how or pid == os.getpid():

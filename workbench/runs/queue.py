@@ -124,7 +124,8 @@ def entries() -> list[Entry]:
         run = store.read_run(store.runs_root() / known[2])
         status = run.status() if run and run.id == known[2] else None
         if run is None or status is None or status["state"] not in ("queued", "running"):
-            (_folder() / name).unlink(missing_ok=True)
+            if run is None or not run.stop_asked():  # else its end is still to be settled
+                (_folder() / name).unlink(missing_ok=True)
             continue
         spawned = files.read_json(run.path / "spawned.json")
         terminal = bool(spawned) and (_folder() / name).stat().st_size > 0

@@ -207,7 +207,8 @@ class _Worker:
                         signal.pthread_kill(main, signal.SIGTERM)
 
         ended = threading.Event()
-        old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        # SIGHUP: the terminal was closed
+        old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         thread = threading.Thread(target=listen, name="stop", daemon=True)
         thread.start()
         try:
@@ -245,7 +246,8 @@ def sentence(error: BaseException, details: str = "the run's worker.log has the 
 
 def _disk_full(error: BaseException) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)
+    # safetensors and torch report what the system told them in words of their own
+    return full or any(words in str(error) for words in ("No space left on device", "file write failed"))
 
 
 def _memory_full(error: BaseException) -> bool:
