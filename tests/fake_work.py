@@ -15,6 +15,9 @@ def count(config, folder: Path, progress):
     checkpoint = folder / "checkpoint"
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(done + 1, config.get("steps", 10) + 1):
+        if config.get("sleeps"):
+            progress("load", message="sleeping")
+            time.sleep(config["sleeps"])
         time.sleep(config.get("pause", 0.0))
         with progress.whole():
             checkpoint.write_text(str(step))

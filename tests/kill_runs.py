@@ -190,6 +190,71 @@ def kill_over_and_over(kills: int, seed: int, config: dict, folder: Path, say: C
             "troubles": troubles}  # fmt: skip
 
 
+def fill_disks(config: dict, sizes: list[int]) -> list[dict] | None:
+    """Runs on disks of these sizes (bytes), each of which fills up, grows, and is used to resume. None where this
+    system does not let a user mount such disks. Each row: how it ended, what it said, and whether the result is equal.
+    """
+    wanted = uninterrupted(config, Path(os.environ["RAHF_RUNS"]).parent)[0]
+    rows = []
+    for size in sizes:
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                row = _fill_disk(config, size, wanted)
+                os.write(write, json.dumps(row).encode())
+            except BaseException as error:
+                os.write(write, json.dumps({"trouble": f"{type(error).__name__}: {error}"}).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as answer:
+            text = answer.read()
+        os.waitpid(pid, 0)
+        row = json.loads(text or "null")
+        if row is None:
+            return None
+        rows.append(row)
+    return rows
+
+
+def _fill_disk(config: dict, size: int, wanted: dict[str, str]) -> dict | None:
+    from workbench.runs import create, execute, files
+
+    folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
+    if not mount(folder, size):
+        return None
+    files.SPACE_NEEDED = 0
+    files.need_space.__defaults__ = (0,)
+    os.environ["RAHF_RUNS"] = str(folder)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    run = create("align", config)
+    first = execute(run)
+    torn = [str(path.relative_to(run.path)) for path in run.path.rglob("*.partial")]
+    kept = sorted(int(path.parent.name.rpartition("-")[2]) for path in run.path.glob("checkpoints/*/*/sealed.json"))
+    mount(folder, 50 * 2**20, again=True)
+    last = execute(run) if first["state"] != "finished" else first
+    return {
+        "size": size, "state": first["state"], "said": first["error"], "stage": first["stage"], "kept": kept, "torn": torn,
+        "then": last["state"], "error": last["error"], "equal": last["state"] == "finished" and left(run) == wanted,
+    }  # fmt: skip
+
+
+def mount(folder: Path, size: int, again: bool = False) -> bool:
+    """Put a disk in memory of ``size`` bytes at ``folder``, seen by this process only; False if that is not allowed."""
+    import ctypes
+
+    system = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    if not again:
+        if system.unshare(0x10000000 | 0x00020000) != 0:  # a user and a mount name space of its own
+            return False
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+            Path(f"/proc/self/{name}").write_text(text)
+    flags = 32 if again else 0  # MS_REMOUNT
+    return system.mount(b"tmpfs", str(folder).encode(), b"tmpfs", flags, f"size={size}".encode()) == 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; exit code 1 if a run was lost or wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.kill_runs", description=__doc__.splitlines()[0])
@@ -197,6 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="scit", choices=["scit", "dual"])
     parser.add_argument("--foundation", default="base", choices=["base", "instructed"])
+    parser.add_argument("--disks", type=int, nargs="*", default=[], help="also fill disks of so many bytes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     began = time.monotonic()
@@ -208,6 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
         table = kill_over_and_over(
             options.kills, options.seed, config, Path(name), lambda text: print(text, file=sys.stderr, flush=True)
         )
+        if options.disks:
+            table["disks"] = fill_disks(config, options.disks)
     table["seconds"] = round(time.monotonic() - began, 1)
     if options.json:
         print(json.dumps(table))

@@ -22,12 +22,14 @@ def bin_root() -> Path:
 
 def throw_away(run: Run) -> None:
     """Put the run (or the link to it, where its folder lies elsewhere) into the bin. Raises ``UserError`` while
-    something works on it, or if the disk refuses."""
+    something works on it, or if the disk refuses; ``FileNotFoundError`` if it is there no more."""
     with run.at_rest():
         try:
             files.write_json(run.path / MARK, {"at": time.time()} | files.moment())
             bin_root().mkdir(exist_ok=True, mode=0o700)
             os.rename(store.runs_root() / run.id, bin_root() / run.id)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             (run.path / MARK).unlink(missing_ok=True)
             raise UserError(f"Run {run.id} could not be deleted ({error.strerror or error}).") from error

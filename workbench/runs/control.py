@@ -112,6 +112,15 @@ def settle(run: Run, how: str | None = None) -> str:
     how = how or run.stop_asked()
     if not how or run.active():
         return run.state
+    try:
+        return _settled(run, str(how))
+    except FileNotFoundError:  # its own worker has taken it to the bin meanwhile
+        if how == "discard" and not run.path.exists():
+            return DISCARDED
+        raise
+
+
+def _settled(run: Run, how: str) -> str:
     with run.lock() as mine:
         if not mine:
             return run.state

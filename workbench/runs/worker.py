@@ -36,6 +36,7 @@ WORK = {
     "separability": "workbench.runs.work:separability",
     "evaluate": "workbench.runs.work:evaluate",
 }
+FULL_DISK = ("No space left on device", "file write failed", "inline_container")
 RESERVE = 64 * 1024  # bytes set aside for the last word of a run that fills the disk
 LISTEN = 0.1  # seconds between two looks whether somebody asked to stop
 INSIST = 1.0  # seconds after which work that swallowed its interruption is interrupted again
@@ -247,7 +248,7 @@ def sentence(error: BaseException, details: str = "the run's worker.log has the 
 def _disk_full(error: BaseException) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     # safetensors and torch report what the system told them in words of their own
-    return full or any(words in str(error) for words in ("No space left on device", "file write failed"))
+    return full or any(words in str(error) for words in FULL_DISK)
 
 
 def _memory_full(error: BaseException) -> bool:
