@@ -128,7 +128,7 @@ class Step:
     def show(self, visitor: str) -> dict[Any, Any]:
         """Everything of the step, from disk."""
         workspace = state.open_workspace(visitor)
-        finished = [run for run in state.runs_of(visitor) if run.state == "finished"]
+        finished = [run for run in state.runs_of(visitor) if context.usable(run.status())]
         run = next((one for one in finished if one.id == workspace.run), finished[0] if finished else None)
         if run is None:
             raise UserError("Step 4 needs a finished run: align a model in step 3 first.")
