@@ -89,7 +89,7 @@ def test_runs_wait_are_named_compared_deleted_and_taken_back(ready):
     rows.first.get_by_role("checkbox").check()
     rows.last.get_by_role("checkbox").check()
     beside = page.locator("#rw-beside")
-    expect(beside).to_contain_text("Align steps")
+    expect(beside).to_contain_text("Steps of step 3")
     expect(beside.locator("tbody tr").first).to_contain_text("5000")
     expect(beside.locator(".plot path").first).to_be_attached()
 

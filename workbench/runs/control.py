@@ -123,7 +123,7 @@ def settle(run: Run, how: str | None = None) -> str:
 def _settled(run: Run, how: str) -> str:
     with run.lock() as mine:
         if not mine:
-            return run.state
+            raise UserError(f"Run {run.id} is about to end; try again in a moment.")
         status = run.status()
         if (status["state"] in ("queued", "interrupted") and run.stop_asked()) or status["state"] == "queued":
             # It went without a last word, which was us, or it never began.
@@ -133,7 +133,7 @@ def _settled(run: Run, how: str) -> str:
             )
         try:
             if how == "keep" and status["state"] != "finished":
-                keep(run)
+                run.write_status(state="stopped", how="keep", error=None, **keep(run))
         finally:
             run.clear_stop()
     if how == "discard" and status["state"] != "finished":
@@ -142,21 +142,19 @@ def _settled(run: Run, how: str) -> str:
     return run.state
 
 
-def keep(run: Run) -> dict[str, int] | None:
-    """Make the adapter of a run's last checkpoint its adapter, marked as partial, and say so in its status.
+def keep(run: Run) -> dict[str, Any]:
+    """Make the adapter of a run's last checkpoint its adapter, marked as partial.
 
-    Only for whoever holds the run's lock. Returns {"steps", "of"}; None if the run had not come to its adapter yet.
+    Only for whoever holds the run's lock. Returns what the status is to say of it: ``message`` and, unless the run had
+    not come to its adapter yet, ``partial`` ({"steps", "of"}).
     """
     target = KEEP.get(run.kind)
     module, function = target.split(":") if target else ("", "")
     kept = getattr(importlib.import_module(module), function)(run.config(), run.path) if target else None
-    said = "Stopped before it had an adapter; resume goes on from the last checkpoint."
-    if kept:
-        said = (
-            f"Stopped at step {kept['steps']} of {kept['of']}; the adapter of these steps is kept, and resume goes on."
-        )
-    run.write_status(state="stopped", how="keep", message=said, error=None, **({"partial": kept} if kept else {}))
-    return kept
+    if not kept:
+        return {"message": "Stopped before it had an adapter; resume goes on from the last checkpoint."}
+    said = f"Stopped at step {kept['steps']} of {kept['of']}; the adapter of these steps is kept, and resume goes on."
+    return {"message": said, "partial": kept}
 
 
 def _process(run: Run) -> tuple[int | None, Any]:

@@ -153,12 +153,15 @@ class _Worker:
         """The work broke off because it was asked to."""
         self.over = True
         how = self.run.stop_asked() or "pause"
-        self._end("stopped", message=control.WORDS.get(str(how), ""), how=how)
+        ending: dict[str, Any] = {"message": control.WORDS.get(str(how), "")}
         if how == "keep":
+            self.asked = True
+            self._stopping()  # whoever waits is to let it finish this
             try:
-                control.keep(self.run)
+                ending = control.keep(self.run)
             except (UserError, OSError) as error:
-                self.run.write_status(message=sentence(error))
+                ending = {"message": sentence(error)}
+        self._end("stopped", how=how, **ending)
 
     def _end(self, state: str, **changes: Any) -> None:
         """The last word. On a full disk the space set aside for it is given up first."""

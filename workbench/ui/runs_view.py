@@ -8,10 +8,10 @@ from typing import Any
 
 from workbench.runs import comparing
 from workbench.runs.store import Run
-from workbench.ui import charts, context
+from workbench.ui import align_form, charts, context
 from workbench.ui.state import Workspace
 
-COLOURS = ("ink", "aligned", "base", "chosen")
+COLOURS = ("ink", "ink-2", "ink-3", "ink-2")  # colours have meanings here; runs are told apart by dashes and names
 MOST = 4  # runs beside each other
 LABELS = {
     "loss": ("Loss of stage 3", "mean distance to the shifted states, by step"),
@@ -75,7 +75,7 @@ def beside(runs: Sequence[Run]) -> dict[str, Any]:
         names = [f"{number} {name}" for number, name in enumerate(names, 1)]
     return {
         "names": names,
-        "settings": [[said(row["name"]), *map(value_text, row["values"])] for row in found["settings"]],
+        "settings": [[align_form.label(row["name"]), *map(value_text, row["values"])] for row in found["settings"]],
         "same": found["same"],
         "figures": [[said(row["name"]), *map(value_text, row["values"])] for row in found["figures"]],
         "charts": [overlay(name, lines, names) for name, lines in found["curves"].items()],
@@ -95,7 +95,7 @@ def overlay(name: str, lines: Sequence[Sequence[Sequence[float]]], names: Sequen
                 {"points": charts.thin(points), "color": COLOURS[number % 4], "dash": charts.DASHES[number % 6]}
             )
             labels.append((number, points[-1]))
-    heights = charts.spread([point[1] for _, point in labels])
+    heights = charts.spread([point[1] + (9 if point[1] < 80 else -9) for _, point in labels])  # beside their lines
     last = [line[-1][1] if line else None for line in lines]
     ends = [f"{names[i]} {charts.short(value)}" for i, value in enumerate(last) if value is not None]
     return {
@@ -106,7 +106,7 @@ def overlay(name: str, lines: Sequence[Sequence[Sequence[float]]], names: Sequen
         "y": charts.y_ticks(0, top),
         "lines": drawn,
         "labels": [
-            {"x": 100.0, "y": height, "side": "r", "strong": names[number], "color": COLOURS[number % 4]}
+            {"x": 100.0, "y": height, "side": "r", "strong": names[number]}
             for (number, _), height in zip(labels, heights, strict=True)
         ],
         "table": {"head": ["Run", "Step", title], "rows": _rows(lines, names)},
@@ -114,7 +114,7 @@ def overlay(name: str, lines: Sequence[Sequence[Sequence[float]]], names: Sequen
 
 
 def said(name: str) -> str:
-    """A setting's or figure's name for a reader."""
+    """A figure's name for a reader."""
     return name.replace("_", " ").capitalize()
 
 
