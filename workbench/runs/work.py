@@ -32,6 +32,8 @@ def align(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
 def keep_align(config: dict[str, Any], folder: Path) -> dict[str, int] | None:
     """A usable adapter of the steps an alignment has done so far: {"steps", "of"}, None before it has any."""
+    if not any(folder.glob("checkpoints/aligned/*")) and not (folder / "adapter").exists():
+        return None  # told without loading what takes seconds
     from workbench.rahf.config import RunConfig
     from workbench.rahf.pipeline import keep_partial
 
