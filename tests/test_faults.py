@@ -22,7 +22,8 @@ from workbench.errors import UserError
 from workbench.progress import Progress, steady
 from workbench.rahf.adapters import read_weights
 from workbench.rahf.training import StageTrainer
-from workbench.runs import create, execute, files, list_runs, resume, spawn, stop, store, worker
+from workbench.runs import control, create, execute, files, list_runs, resume, spawn, stop, store, work, worker
+from workbench.runs.loading import load_run
 from workbench.runs.store import GONE, runs_root
 from workbench.stamp import check, stamp
 
@@ -209,6 +210,21 @@ def test_other_pairs_or_another_model_are_refused_when_a_run_goes_on(whole, tmp_
     assert execute(run, at_step(run, "instruct", 4, pause))["state"] == "stopped"
 
 
+def test_other_pairs_or_another_model_are_refused_when_a_run_is_judged(whole, tmp_path, monkeypatch):
+    config, _, first = whole
+    run = create("align", config)
+    for name in ("made_of.json", "adapter"):
+        copy = shutil.copytree if name == "adapter" else shutil.copyfile
+        copy(first.path / name, run.path / name)
+    made_of = json.loads((run.path / "made_of.json").read_text())
+    files.write_json(run.path / "made_of.json", made_of | {"pairs": "others"})
+    with pytest.raises(UserError, match="The pairs are not the ones that run"):
+        work.evaluate({"runs": [str(run.path)], "pairs": config["pairs"]}, tmp_path, Progress())
+    files.write_json(run.path / "made_of.json", made_of | {"model": "another"})
+    with pytest.raises(UserError, match="The model is not the one that run"):
+        load_run(run, adapter=False)
+
+
 def test_stamps_name_what_differs():
     now = stamp("m", "p", 1)
     assert check(now, now, "this run") == ""
@@ -279,9 +295,10 @@ def test_a_worker_that_hangs_is_ended_within_five_seconds(how):
     pid = run.status()["pid"]
     if how == "SIGSTOP":
         os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    assert stop(run) == "stopped"
-    assert 4 < time.monotonic() - began < 9 and "by force" in run.status()["message"]
+    began, grace = time.monotonic(), control.GRACE if how == "SIGSTOP" else 1.0
+    assert stop(run, grace=grace) == "stopped"
+    assert grace - 0.5 < time.monotonic() - began < grace + 4 and "by force" in run.status()["message"]
+    assert control.GRACE < 5
     wait(lambda: not files.alive(pid, None))
     assert psutil.pid_exists(pid) is False or psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 

@@ -132,7 +132,8 @@ def _settled(run: Run, how: str) -> str:
                 state="stopped", how=how, message=said, error=None, seconds=status["seconds"], ended=steady()
             )
         try:
-            if how == "keep" and status["state"] != "finished":
+            done = status["state"] == "stopped" and status["how"] == "keep" and status["partial"]  # by its own worker
+            if how == "keep" and status["state"] != "finished" and not done:
                 run.write_status(state="stopped", how="keep", error=None, **keep(run))
         finally:
             run.clear_stop()

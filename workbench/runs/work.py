@@ -112,11 +112,15 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
 
 def _unseen(pairs: PreferencePairs, source: str, folders: list[Path]) -> PreferencePairs:
     from workbench.rahf.config import RunConfig
+    from workbench.runs.files import read_json
+    from workbench.stamp import check
 
     kept: set[int] | None = None
     for folder in folders:
         settings = RunConfig.from_yaml(folder / "config.yaml")
         if settings.pairs == source:
+            made_of = read_json(folder / "made_of.json") or {}
+            check({"pairs": made_of.get("pairs")}, {"pairs": pairs.fingerprint}, f"run {folder.name}")
             ids = set(settings.split(pairs).held_out.dataset["id"])
             kept = ids if kept is None else kept & ids
     if kept is None:

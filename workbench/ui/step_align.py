@@ -238,6 +238,7 @@ def copy(visitor: str) -> None:
         ):
             draft[name] = value
     _keep(visitor, draft=draft, new=True)
+    state.change(visitor, picked=config.get("layers") or state.open_workspace(visitor).picked)
 
 
 def start(visitor: str) -> None:
