@@ -19,8 +19,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import Server, browser, overflow, page, start_server, stop_server  # noqa: F401
+from workbench.errors import UserError
 from workbench.runs import control, create, queue, worker
-from workbench.ui import context, frame, runs_view, state
+from workbench.ui import context, frame, runs_panel, runs_view, state
 
 ROOT = Path(__file__).parents[1]
 ANN, BOB = "a" * 32, "b" * 32
@@ -236,6 +237,32 @@ def test_the_owner_of_the_machine_sees_all_runs_and_nobody_else(anns, monkeypatc
     assert state.run_of(state.open_workspace(BOB)).id == anns.id
     monkeypatch.setenv("SPACE_ID", "somebody/space")  # never in public
     assert [run.id for run in state.runs_of(BOB)] == [mine.id]
+
+
+def test_a_run_that_was_stopped_and_kept_can_be_compared(anns, monkeypatch):
+    monkeypatch.setattr(context, "warm_up", lambda: None)
+    anns.write_status(state="stopped", how="keep", partial={"steps": 3, "of": 9}, result=None)
+    page = frame.build()  # noqa: F811
+    handlers = [
+        function.fn for function in page.fns.values() if getattr(function.fn, "serves", "") == "workbench.ui.frame"
+    ]
+    opens = next(handler for handler in handlers if handler.__name__ == "open_step")
+    state.change(ANN, run=anns.id, step="align", picked=[3])
+    assert "Base and ANNS-SECRET, side by side" in told(opens(gr.EventData(None, {"step": "compare"}), ANN))
+    assert "Step 5 needs a finished run" in told(opens(gr.EventData(None, {"step": "export"}), ANN))
+
+
+def test_what_is_deleted_on_the_page_can_be_taken_back_by_whoever_may(anns):
+    terminals = create("align", {})
+    runs_panel.delete(BOB, terminals)
+    assert json.loads(runs_panel.drawn(BOB)[0])["undo"]["run"] == terminals.id
+    runs_panel.restore(BOB, terminals.id)
+    assert terminals.path.exists()
+    runs_panel.delete(ANN, anns)
+    assert json.loads(runs_panel.drawn(BOB)[0])["bin"] == []
+    with pytest.raises(UserError, match="no longer in the bin"):
+        runs_panel.restore(BOB, anns.id)
+    runs_panel.restore(ANN, anns.id)
 
 
 def test_a_waiting_run_says_when_it_starts():

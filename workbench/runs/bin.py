@@ -13,6 +13,7 @@ from workbench.runs.store import Run
 
 DAYS = 7.0  # that a deleted run can be taken back
 MARK = "deleted.json"
+GONE = "That run is no longer in the bin: deleted runs are kept for a week."
 
 
 def bin_root() -> Path:
@@ -38,7 +39,7 @@ def throw_away(run: Run) -> None:
 
 def restore(run_id: str, owner: str | None = None) -> Run:
     """Take a run out of the bin; it is as it was. With ``owner``, others' runs are as good as none. ``UserError``."""
-    gone = UserError("That run is no longer in the bin: deleted runs are kept for a week.")
+    gone = UserError(GONE)
     if not isinstance(run_id, str) or not store.ID.fullmatch(run_id):
         raise gone
     run = store.read_run(bin_root() / run_id)

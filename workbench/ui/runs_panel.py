@@ -71,7 +71,7 @@ def drawn(visitor: str) -> tuple[str, bool]:
 
     workspace = state.open_workspace(visitor)
     statuses = context.statuses(visitor)
-    binned = bin.thrown_away(None if state.owner_mode() else visitor)
+    binned = [run for run in bin.thrown_away() if state.may_use(visitor, run)]
     value = runs_view.panel(workspace, statuses, binned, compared(workspace))
     return html.value(value), any(status["state"] in context.LIVE for status in statuses)
 
@@ -120,7 +120,10 @@ def restore(visitor: str, run_id: Any) -> None:
     """Take a run out of the bin and select it. Raises UserError if it is not there, or not this visitor's."""
     from workbench.runs import bin
 
-    run = bin.restore(run_id, None if state.owner_mode() else visitor)
+    mine = next((run for run in bin.thrown_away() if run.id == run_id and state.may_use(visitor, run)), None)
+    if mine is None:
+        raise UserError(bin.GONE)
+    run = bin.restore(mine.id)
     state.change(visitor, run=run.id)
     _keep(visitor, undo=None)
 

@@ -138,7 +138,7 @@ class Step:
         table, busy = compare_runs.table_of(workspace, run)
         samples = read_samples(run.path, 1)
         return {
-            self.head: html.value(compare_view.head(context.run_name(status), status)),
+            self.head: html.value(compare_view.head(context.title_of(status), status)),
             self.prompt: workspace.settings.get("asked") or (samples[0]["prompt"] if samples else ""),
             self.run: gr.Dropdown(
                 choices=[(compare_runs.named(one.status()), one.id) for one in finished], value=run.id
