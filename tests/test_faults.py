@@ -21,6 +21,7 @@ from tests.kill_runs import SETTINGS, left, material
 from workbench.errors import UserError
 from workbench.progress import Progress, steady
 from workbench.rahf.adapters import read_weights
+from workbench.rahf.patterns import Patterns
 from workbench.rahf.training import StageTrainer
 from workbench.runs import control, create, execute, files, list_runs, resume, spawn, stop, store, work, worker
 from workbench.runs.loading import load_run
@@ -182,6 +183,27 @@ def test_broken_checkpoints_are_passed_over_and_the_result_is_the_same(whole):
     instructed.write_bytes(data)
     (run.path / "progress.json").write_text("{")
     assert execute(run)["state"] == "finished" and left(run) == wanted
+
+
+def test_states_that_were_computed_together_are_so_again_after_a_resume(whole, monkeypatch):
+    """The last bits of a state depend on its batch, and in which batch it is read on when it is first needed."""
+    config = whole[0] | {"align_steps": 12, "response": "both", "schedule": "constant"}
+    monkeypatch.setattr(Patterns.collect, "__defaults__", (4,))
+    compute, batches = Patterns._compute, set()
+
+    def spy(patterns, indices):
+        batches.add(tuple(indices))
+        return compute(patterns, indices)
+
+    monkeypatch.setattr(Patterns, "_compute", spy)
+    one, other = create("align", config), create("align", config)
+    assert execute(one)["state"] == "finished"
+    undisturbed = set(batches)
+    assert execute(other, at_step(other, "align", 5, pause))["state"] == "stopped"
+    kept = max((other.path / "checkpoints" / "aligned").iterdir(), key=lambda path: int(path.name.rpartition("-")[2]))
+    assert json.loads((kept / "sealed.json").read_text())["about"]["memory"]["groups"]
+    assert execute(other)["state"] == "finished" and left(other) == left(one)
+    assert batches == undisturbed and len(batches) > 2
 
 
 def test_a_damaged_adapter_is_refused_with_a_sentence(whole, tmp_path):
