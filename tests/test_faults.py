@@ -37,6 +37,7 @@ KINDS = "count=tests.fake_work:count,hang=tests.fake_work:hang"
 def place(monkeypatch):
     """Kinds of work that cost nothing, for faults of the process alone."""
     monkeypatch.setenv("RAHF_WORK", KINDS)
+    monkeypatch.setattr(worker, "LISTEN", 0.001)  # runs in this process notice a stop at their next step
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
@@ -229,7 +230,7 @@ def test_other_pairs_or_another_model_are_refused_when_a_run_goes_on(whole, tmp_
     status = execute(run)
     assert status["state"] == "failed" and "The pairs are not the ones that this run was made with" in status["error"]
     (tmp_path / "pairs.jsonl").write_text(pairs)
-    assert execute(run, at_step(run, "instruct", 4, pause))["state"] == "stopped"
+    assert execute(run, at_step(run, "align", 1, pause))["state"] == "stopped"
 
 
 def test_other_pairs_or_another_model_are_refused_when_a_run_is_judged(whole, tmp_path, monkeypatch):

@@ -24,7 +24,6 @@ WORDS = {
     "pause": "Stopped; resume goes on from the last checkpoint.",
     "discard": "Stopped, to be discarded.",
 }
-FORCED = "Stopped by force, because it did not answer; resume goes on from the last checkpoint."
 DISCARDED = "discarded"
 GRACE = 4.5  # seconds from the asking to SIGKILL; SIGTERM comes after half of it
 SAVING = 30.0  # seconds for work that has noticed, to write its checkpoint
@@ -124,15 +123,16 @@ def _settled(run: Run, how: str) -> str:
     with run.lock() as mine:
         if not mine:
             raise UserError(f"Run {run.id} is about to end; try again in a moment.")
-        status = run.status()
-        if (status["state"] in ("queued", "interrupted") and run.stop_asked()) or status["state"] == "queued":
+        status, written = run.status(), files.read_json(run.path / "status.json") or {}
+        if written.get("state") == "queued" or (written.get("state") == "running" and run.stop_asked()):
             # It went without a last word, which was us, or it never began.
-            said = WORDS["pause"] if status["state"] == "queued" else FORCED
+            said = WORDS["pause"] if written["state"] == "queued" else store.FORCED
             run.write_status(
                 state="stopped", how=how, message=said, error=None, seconds=status["seconds"], ended=steady()
             )
         try:
-            done = status["state"] == "stopped" and status["how"] == "keep" and status["partial"]  # by its own worker
+            by_itself = written.get("state") == "stopped" and written.get("how") == "keep"
+            done = by_itself and written.get("partial") is not None
             if how == "keep" and status["state"] != "finished" and not done:
                 run.write_status(state="stopped", how="keep", error=None, **keep(run))
         finally:

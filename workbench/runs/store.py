@@ -34,6 +34,7 @@ GONE = (
     "resume goes on from the last checkpoint."
 )
 GONE_FULL = "The disk is full and the process of this run ended: free some space and resume from the last checkpoint."
+FORCED = "Stopped by force, because it did not answer; resume goes on from the last checkpoint."
 HOWS = ("pause", "keep", "discard")  # a stop: to be resumed; with an adapter of the steps done; into the bin
 NAME_AT_MOST, NOTE_AT_MOST = 80, 2000  # characters
 SHOWN = (
@@ -98,8 +99,12 @@ class Run:
             # Between the two looks the worker may have written its last word.
             latest = BLANK | (files.read_json(self.path / "status.json") or status)
             died = latest["state"] in ("queued", "running")
-            full = {"error": GONE_FULL if _full(self.path) else GONE}
-            status = latest | ({"state": "interrupted", "ended": latest["updated"], **full} if died else {})
+            how = self.stop_asked()
+            if how:  # that was us
+                told = {"state": "stopped", "how": how, "error": None, "message": FORCED}
+            else:
+                told = {"state": "interrupted", "error": GONE_FULL if _full(self.path) else GONE}
+            status = latest | (told | {"ended": latest["updated"]} if died else {})
         status["silent"] = None
         if status["state"] == "running":
             silent = files.seconds_since(status["beat"])
