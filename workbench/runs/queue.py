@@ -87,7 +87,7 @@ def turn(run: Run, waiting: Callable[[dict[str, Any]], None], patience: float = 
 
     ``waiting`` gets the run's :func:`place` now and then. Raises ``Stopped`` if the run is stopped meanwhile.
     """
-    if not fills_device(run):
+    if not fills_device(run) or not _writable():
         yield
         return
     with _held():
@@ -292,6 +292,15 @@ def _steps(config: dict[str, Any]) -> float:
 
 def _folder() -> Path:
     return store.runs_root() / "queue"
+
+
+def _writable() -> bool:
+    """Whether there can be a queue: a run in a folder of its own works also where the runs' folder cannot be made."""
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(_folder(), os.W_OK)
 
 
 @contextlib.contextmanager

@@ -60,11 +60,13 @@ def tend_runs(pause: float = 2.0) -> None:
     from workbench.errors import UserError
     from workbench.runs import queue
 
-    first = True
+    first, told = True, ""
     while True:
         try:
             queue.recover() if first else queue.tend()
-            first = False
-        except (UserError, OSError):
-            logging.getLogger("workbench.page").exception("the queue of runs could not be seen to")
+            first, told = False, ""
+        except (UserError, OSError) as error:
+            if str(error) != told:  # once, not every two seconds
+                logging.getLogger("workbench.page").warning("the queue of runs could not be seen to: %s", error)
+            told = str(error)
         time.sleep(pause)
