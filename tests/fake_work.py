@@ -10,11 +10,17 @@ from workbench.errors import UserError
 
 def count(config, folder: Path, progress):
     """Counts to ``steps``, remembering in a file how far it came, as training does in its checkpoints."""
+    if config.get("hangs"):
+        hang(config, folder, progress)
     checkpoint = folder / "checkpoint"
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(done + 1, config.get("steps", 10) + 1):
+        if config.get("sleeps"):
+            progress("load", message="sleeping")
+            time.sleep(config["sleeps"])
         time.sleep(config.get("pause", 0.0))
-        checkpoint.write_text(str(step))
+        with progress.whole():
+            checkpoint.write_text(str(step))
         progress("align", step, config.get("steps", 10), loss=1.0 / step)
     print("a library prints this")
     return {"counted": step, "began": done, "layers": [3, 4], "alpha": 0.5}
@@ -23,8 +29,9 @@ def count(config, folder: Path, progress):
 def hang(config, folder, progress):
     """Never looks whether it should stop."""
     progress("align", 0, 1, message="hanging")
-    while True:
-        time.sleep(0.1)
+    with progress.whole():
+        while True:
+            time.sleep(0.1)
 
 
 def fail(config, folder, progress):
@@ -46,6 +53,11 @@ def count_align(config, folder, progress):
     os.system("echo and one in C")
     steps, pause = int(os.environ.get("RAHF_FAKE_STEPS", "8")), float(os.environ.get("RAHF_FAKE_PAUSE", "0"))
     return count({"steps": steps, "pause": pause}, folder, progress)
+
+
+def act_align(config, folder, progress):
+    """Counts as an alignment would with these settings, ten steps a second."""
+    return count({"steps": config["align_steps"], "pause": 0.1}, folder, progress)
 
 
 def fail_user(config, folder, progress):

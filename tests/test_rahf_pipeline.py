@@ -1,6 +1,7 @@
 """The whole of RAHF on a tiny model: it learns, stops, resumes to the same result, and its adapter is a plain one."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -13,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from workbench.errors import Stopped, UserError
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.progress import Progress
+from workbench.rahf.checkpoints import last_checkpoint, prune, seal
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align
-from workbench.rahf.training import last_checkpoint
 
 QUICK = {
     "instruct_steps": 6, "align_steps": 6, "instruct_batch": 4, "align_batch": 4, "evaluate_every": 3,
@@ -111,11 +112,25 @@ def test_stopped_and_resumed_equals_uninterrupted(material, tmp_path, stage):
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path):
-    for step, state in ((2, '{"global_step": 2}'), (4, '{"global_st')):
+    for step in (2, 4, 6, 8):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    assert not (tmp_path / "checkpoint-4").exists()
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_bytes(bytes(1000))
+        if step != 8:  # killed before it was sealed
+            seal(tmp_path / f"checkpoint-{step}", {"step": step})
+    (tmp_path / "checkpoint-4" / "optimizer.pt").write_bytes(bytes(999) + b"x")  # the disk changed a byte
+    (tmp_path / "checkpoint-6" / "sealed.json").write_text('{"files": {"optim')
+    assert last_checkpoint(tmp_path).path == tmp_path / "checkpoint-2"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_the_newest_checkpoints_are_kept_whatever_the_clock_says(tmp_path):
+    for age, step in enumerate((10, 9, 2)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "a").touch()
+        seal(tmp_path / f"checkpoint-{step}", {})
+        os.utime(tmp_path / f"checkpoint-{step}", (age * 1000, age * 1000))
+    prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
 
 
 def test_step_1_that_learned_nothing_stops_the_run_with_a_sentence(material, tmp_path):

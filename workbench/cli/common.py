@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 from pathlib import Path
 from typing import Any
 
-from workbench.cli.terminal import ProgressLine
+from workbench.cli.terminal import ProgressLine, duration
 from workbench.errors import Stopped, UserError
-from workbench.runs import store, worker
+from workbench.progress import Event
+from workbench.runs import queue, store, worker
 from workbench.runs.store import Run
 
 BEGINNING = ("", "load", "pairs")  # stages before anything worth keeping is made
@@ -66,17 +68,29 @@ def new_run(kind: str, config: dict[str, Any], out: str | None) -> Run:
     return store.create(kind, config, folder=Path(out).expanduser() if out else None)
 
 
-def work_on(run: Run, fresh: bool) -> dict[str, Any]:
-    """Do ``run`` in this process, with progress on stderr, and return its result.
+def work_on(run: Run, fresh: bool, wait: bool = True) -> dict[str, Any]:
+    """Do ``run`` in this process, with progress on stderr, and return its result. If it fills a device, it waits for
+    its turn first, unless ``wait`` is False.
 
     Raises ``UserError`` with the sentence of a failure, ``Stopped`` with how to go on. A ``fresh`` run that failed
     before it made anything leaves no folder behind, so that the mended command can be given again as it is.
     """
     line = ProgressLine()
     on = Stopped(f"Stopped; go on with: python -m workbench resume {shlex.quote(run.name)}")
+
+    def waiting(place: dict[str, Any]) -> None:
+        left = f", about {duration(place['seconds'])}" if place["seconds"] else ""
+        line(Event("waiting", message=f"place {place['position']} of {place['of']} in the queue{left}"))
+
     try:
-        status = worker.execute(run, line)
+        with queue.turn(run, waiting) if wait else contextlib.nullcontext():
+            status = worker.execute(run, line)
+        queue.learn(run)
+    except Stopped:
+        raise on from None
     except KeyboardInterrupt:
+        if run.state in ("queued", "interrupted"):  # it had not begun
+            run.write_status(state="stopped")
         raise on from None
     finally:
         line.close()

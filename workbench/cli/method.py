@@ -10,7 +10,7 @@ from typing import Any
 from workbench.cli.common import lasting, new_run, work_on
 from workbench.cli.terminal import duration, plain, table
 from workbench.errors import UserError
-from workbench.runs import store, worker
+from workbench.runs import queue, store, worker
 
 # Options of ``align`` and the settings they stand for; --set reaches all others.
 OPTIONS = {
@@ -43,6 +43,7 @@ def add_verbs(verb) -> None:
     it.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, repeatable")
     it.add_argument("--config", metavar="F.yaml", help="settings in a file; what is given beside it wins")
     it.add_argument("--out", metavar="RUN", help="the run's folder (default: one among the runs)")
+    it.add_argument("--now", action="store_true", help="do not wait until other runs have left the device")
 
     it = verb("runs", "List the runs and their states.", runs, show_runs)
     it.add_argument("--all", action="store_true", help="also scores of blocks and evaluations")
@@ -50,13 +51,16 @@ def add_verbs(verb) -> None:
     it = verb("resume", "Go on with a run that was stopped, killed, or failed.", resume, show_align)
     it.add_argument("run", metavar="RUN")
 
-    it = verb("stop", "End a running run at its next safe point.", stop, show_stop)
+    it = verb("stop", "End a running or waiting run within seconds.", stop, show_stop)
     it.add_argument("run", metavar="RUN")
+    way = it.add_mutually_exclusive_group()
+    way.add_argument("--keep", action="store_true", help="leave a usable adapter of the steps done so far")
+    way.add_argument("--discard", action="store_true", help="put the run into the bin")
 
 
 def align(options: Namespace) -> dict[str, Any]:
     """What ``align --json`` prints."""
-    return work_on(new_run("align", settings(options), options.out), fresh=True)
+    return work_on(new_run("align", settings(options), options.out), fresh=True, wait=not options.now)
 
 
 def settings(options: Namespace) -> dict[str, Any]:
@@ -111,11 +115,28 @@ def _span(result: dict[str, Any]) -> str | None:
 
 def runs(options: Namespace) -> dict[str, Any]:
     """What ``runs --json`` prints; newest first."""
-    keys = ("run", "kind", "state", "method", "model", "pairs", "started", "seconds", "stage", "step", "total")
+    keys = (
+        "run",
+        "title",
+        "note",
+        "kind",
+        "state",
+        "method",
+        "model",
+        "pairs",
+        "started",
+        "seconds",
+        "stage",
+        "step",
+        "total",
+    )
     found = []
+    queue.tend()
+    known = queue.entries()
     for run in store.list_runs(all=options.all):
         status = run.status()
-        found.append({key: status.get(key) for key in keys} | {"path": str(run.path)})
+        place = queue.place(run, known) if status["state"] == "queued" else None
+        found.append({key: status.get(key) for key in keys} | {"path": str(run.path), "queue": place})
     return {"runs": found}
 
 
@@ -128,16 +149,25 @@ def show_runs(result: dict[str, Any]) -> str:
         at = f"{item['stage']} {item['step']}/{item['total']}" if item["state"] == "running" and item["total"] else ""
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["started"])) if item["started"] else None
         method = item["method"] or item["kind"]
+        if item["queue"]:
+            at = f"place {item['queue']['position']} in the queue"
         rows.append(item | {"method": method, "started": began, "time": duration(item["seconds"]), "at": at})
-    return table(rows, ("run", "state", "method", "model", "started", "time", "at"))
+    named = ("name",) if any(item["title"] for item in result["runs"]) else ()
+    rows = [row | {"name": row["title"] or None} for row in rows]
+    return table(rows, ("run", *named, "state", "method", "model", "started", "time", "at"))
 
 
 def stop(options: Namespace) -> dict[str, Any]:
     """What ``stop --json`` prints."""
     run = store.find_run(options.run)
-    return {"run": run.name, "state": worker.stop(run)}
+    name, how = run.name, "keep" if options.keep else "discard" if options.discard else "pause"
+    state = worker.stop(run, how)
+    partial = run.status()["partial"] if state == "stopped" and options.keep else None
+    return {"run": name, "state": state} | ({"partial": partial} if options.keep else {})
 
 
 def show_stop(result: dict[str, Any]) -> str:
     """One line."""
-    return f"{result['run']} {result['state']}"
+    kept = result.get("partial")
+    tail = f", the adapter of {kept['steps']} of {kept['of']} steps is kept" if kept else ""
+    return f"{result['run']} {result['state']}{tail}"

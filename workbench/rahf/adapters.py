@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from workbench.errors import UserError
 from workbench.models import LoadedModel, find_blocks
+from workbench.rahf.checkpoints import sync
 from workbench.rahf.config import RunConfig
 
 WEIGHTS = "adapter_model.safetensors"
@@ -91,13 +95,12 @@ def adapter_state(loaded: LoadedModel, name: str) -> dict[str, torch.Tensor]:
     return {key: tensor.detach().to("cpu").contiguous() for key, tensor in state.items()}
 
 
-def save_adapter(loaded: LoadedModel, name: str, folder: Path) -> None:
-    """Write the adapter so that plain ``PeftModel.from_pretrained(model, folder)`` loads it."""
-    from safetensors.torch import save_file
+def save_adapter(loaded: LoadedModel, name: str, folder: Path, about: dict[str, Any] | None = None) -> None:
+    """Write the adapter so that plain ``PeftModel.from_pretrained(model, folder)`` loads it.
 
+    ``about`` (a stamp, see ``workbench.stamp``, and what else is to be known of it) goes into the weights' header.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (WEIGHTS + ".partial")
-    save_file(adapter_state(loaded, name), partial, metadata={"format": "pt", "base": loaded.fingerprint})
     lora = loaded.model.peft_config[name]
     before = lora.inference_mode, lora.base_model_name_or_path
     lora.inference_mode = True
@@ -105,7 +108,51 @@ def save_adapter(loaded: LoadedModel, name: str, folder: Path) -> None:
     lora.base_model_name_or_path = None if Path(loaded.source).exists() or loaded.source == "demo" else loaded.source
     lora.save_pretrained(folder)
     lora.inference_mode, lora.base_model_name_or_path = before
-    partial.replace(folder / WEIGHTS)  # last: where the weights are, all is
+    # last: where the weights are, all is
+    write_weights(folder, adapter_state(loaded, name), {"model": loaded.fingerprint} | (about or {}))
+
+
+def write_weights(folder: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """Write an adapter's weights, whole or not at all, with their digest and ``about`` in the header."""
+    from safetensors.torch import save_file
+
+    partial = folder / (WEIGHTS + ".partial")
+    # One key only: safetensors writes several in any order, and equal adapters are to be equal files.
+    header = {"made_of": json.dumps(about | {"digest": _digest(tensors)}, sort_keys=True)}
+    try:
+        save_file(tensors, partial, metadata=header)
+        sync(partial)
+        partial.replace(folder / WEIGHTS)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(folder)
+
+
+def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An adapter's weights and what its header says it was made of. Raises UserError if they are damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(header.get("made_of") or "{}")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"The adapter in {folder.name} could not be read ({str(error)[:120]}): resume or repeat the run."
+        ) from error
+    if about.get("digest", "") not in ("", _digest(tensors)):
+        raise UserError(f"The adapter in {folder.name} is damaged (its bytes have changed): resume or repeat the run.")
+    return tensors, {"model": header.get("base")} | about
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def has_adapter(folder: Path) -> bool:
@@ -113,18 +160,26 @@ def has_adapter(folder: Path) -> bool:
     return (folder / WEIGHTS).exists() and (folder / "adapter_config.json").exists()
 
 
-def load_adapter(loaded: LoadedModel, folder: Path, name: str) -> None:
-    """Read an adapter written by :func:`save_adapter` under a name. Raises UserError if it is damaged or not of this model."""
-    from peft import PeftModel
-    from safetensors import SafetensorError, safe_open
-
+def whole_adapter(folder: Path) -> bool:
+    """Whether an adapter lies in the folder and every byte of its weights is the one that was written."""
     try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
-            made_for = (file.metadata() or {}).get("base")
-        if made_for and made_for != loaded.fingerprint:
-            raise UserError(
-                f"The adapter in {folder.name} was made for other weights than {loaded.name}: load that model."
-            )
+        return has_adapter(folder) and bool(read_weights(folder)[0])
+    except UserError:
+        return False
+
+
+def load_adapter(loaded: LoadedModel, folder: Path, name: str) -> dict[str, Any]:
+    """Read an adapter written by :func:`save_adapter` under a name and return what it says it was made of.
+
+    Raises UserError if it is damaged or not of this model.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    made_of = read_weights(folder)[1]
+    if made_of.get("model") and made_of["model"] != loaded.fingerprint:
+        raise UserError(f"The adapter in {folder.name} was made for other weights than {loaded.name}: load that model.")
+    try:
         if isinstance(loaded.model, PeftModel):
             loaded.model.load_adapter(folder, adapter_name=name, is_trainable=False)
         else:
@@ -134,14 +189,14 @@ def load_adapter(loaded: LoadedModel, folder: Path, name: str) -> None:
             f"The adapter in {folder.name} could not be read ({str(error)[:120]}): resume or repeat the run."
         ) from error
     loaded.model.eval()
+    return made_of
 
 
 def load_weights(loaded: LoadedModel, folder: Path, name: str) -> None:
     """Put the weights of a checkpoint into an adapter that is there already."""
     from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    set_peft_model_state_dict(loaded.model, load_file(folder / WEIGHTS), adapter_name=name)
+    set_peft_model_state_dict(loaded.model, read_weights(folder)[0], adapter_name=name)
 
 
 def join_adapters(loaded: LoadedModel, names: Sequence[str], joined: str) -> None:

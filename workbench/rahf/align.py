@@ -42,6 +42,13 @@ class AlignTrainer(StageTrainer):
     alpha: float
     acting: list[str]
 
+    def memory(self) -> dict[str, Any]:
+        return super().memory() | {"groups": self.patterns.groups}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        super().recall(memory)
+        self.patterns.recall(memory.get("groups") or [])
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         indices = inputs["indices"]
         known = self.patterns.get(indices)

@@ -73,18 +73,35 @@ class Patterns:
         self.trunk = Trunk(loaded.model, max(layers) + 1)
         self._kept: dict[int, Pattern] = {}
         self._room = CACHE_BYTES
+        self.groups: list[list[int]] = []  # which examples were computed together, in order
+        self._together: dict[int, list[int]] = {}
+
+    def recall(self, groups: Sequence[Sequence[int]]) -> None:
+        """Compute together again what was computed together before a run was resumed: the last bits of a state depend
+        on what else is in its batch, and the resumed run is to have the same."""
+        self.groups = [list(group) for group in groups]
+        self._together = {index: group for group in self.groups for index in group}
 
     def get(self, indices: Sequence[int]) -> list[Pattern]:
         """The patterns of these examples. Leaves no adapter active if any had to be computed."""
-        missing = [index for index in dict.fromkeys(indices) if index not in self._kept]
+        wanted = dict.fromkeys(indices)
+        for index in wanted:
+            if index not in self._kept and index in self._together:
+                self._keep(self._together[index], self._compute(self._together[index]))
+        missing = [index for index in wanted if index not in self._kept]
         new = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
         found = [self._kept.get(index) or new[index] for index in indices]
-        for index, pattern in new.items():
+        self._keep(list(new), list(new.values()))
+        if missing and missing[0] in self._kept:
+            self.groups.append(missing)
+        return found
+
+    def _keep(self, indices: Sequence[int], patterns: Sequence[Pattern]) -> None:
+        for index, pattern in zip(indices, patterns, strict=True):
             size = 2 * pattern.shift.numel() * pattern.shift.element_size()
-            if size <= self._room:
+            if size <= self._room and index not in self._kept:
                 self._kept[index] = pattern
                 self._room -= size
-        return found
 
     def collect(self, progress: Progress, budget: int = 512) -> dict[int, float]:
         """Compute (and keep) the patterns of up to ``budget`` examples, and return each target block's mean length of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import sys
@@ -21,13 +20,24 @@ from workbench.judges import Judge, RuleJudge, choose_judge
 from workbench.models import LoadedModel, load_model
 from workbench.pairs import PreferencePairs, Split, load_pairs, prompt_text
 from workbench.progress import Progress, finite
-from workbench.rahf.adapters import has_adapter, load_adapter, save_adapter
+from workbench.rahf.adapters import (
+    has_adapter,
+    join_adapters,
+    load_adapter,
+    read_weights,
+    save_adapter,
+    whole_adapter,
+    write_weights,
+)
 from workbench.rahf.align import ALIGNED, fit
+from workbench.rahf.checkpoints import last_checkpoint, sync, write_text
 from workbench.rahf.config import RunConfig
 from workbench.rahf.instruct import instruct, judge_step1
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
+from workbench.stamp import check, stamp
 from workbench.tokens import Limits
 
+MADE_OF = "made_of.json"
 MOST_SCORED = 400  # pairs that suffice to choose blocks by
 
 
@@ -42,6 +52,7 @@ class Bench:
     pairs: PreferencePairs
     split: Split
     limits: Limits
+    stamp: dict[str, Any]  # what everything in the folder is made of
 
 
 def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -53,8 +64,8 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     """
     config = config.validate()
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "result.json").exists() and has_adapter(folder / "adapter"):
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if (done := read_json(folder / "result.json")) and has_adapter(folder / "adapter"):
+        return done
     bench = _set_up(config, folder, progress)
     timings = _Notes(folder / "progress.json")
     layers = _choose_layers(bench)
@@ -67,7 +78,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     alpha = config.alpha if config.alpha is not None else choose_alpha(unit, config.relative_strength)
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
     progress("patterns", message=_strength_sentence(alpha, strength), relative_strength=strength, alpha=alpha)
-    _save_steering(patterns, folder)
+    _save_steering(patterns, folder, bench.stamp)
     fitted = _fit(bench, patterns, alpha, judge, timings)
     held_out = _final(bench, judge)
     result = {
@@ -93,6 +104,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
         "n_blocks": bench.loaded.n_blocks,
         "model_fingerprint": bench.loaded.fingerprint,
         "pairs_fingerprint": bench.pairs.fingerprint,
+        "versions": bench.stamp["versions"],
         "config": config.to_dict(),
     }
     _write_json(folder / "result.json", result)
@@ -120,7 +132,22 @@ def _set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
             message=f"{cut} of {len(pairs)} pairs are longer than {limits.prompt} + {limits.completion} tokens and are cut.",
             cut=cut,
         )
-    return Bench(config, folder, progress, loaded, pairs, split, limits)
+    return Bench(
+        config, folder, progress, loaded, pairs, split, limits, _made_of(config, folder, loaded, pairs, progress)
+    )
+
+
+def _made_of(
+    config: RunConfig, folder: Path, loaded: LoadedModel, pairs: PreferencePairs, progress: Progress
+) -> dict[str, Any]:
+    """The stamp of everything this run makes, written down when it begins and checked whenever it goes on."""
+    now = stamp(loaded.fingerprint, pairs.fingerprint, config.seed)
+    before = read_json(folder / MADE_OF)
+    if before is None:
+        _write_json(folder / MADE_OF, now)
+    elif said := check(before, now, "this run"):
+        progress("load", message=said)
+    return now
 
 
 class _Notes:
@@ -128,10 +155,7 @@ class _Notes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self.values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.values = {}
+        self.values = read_json(path) or {}
 
     def get(self, name: str) -> Any:
         return self.values.get(name)
@@ -149,12 +173,16 @@ class _Notes:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(finite(value), file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_text(path, json.dumps(finite(value), ensure_ascii=False, indent=1))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None if it is missing or damaged, so that it is made again."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _choose_layers(bench: Bench) -> tuple[int, ...]:
@@ -164,7 +192,8 @@ def _choose_layers(bench: Bench) -> tuple[int, ...]:
     from workbench.representations import analyse
 
     path = bench.folder / "layers.json"
-    if not path.exists():
+    values = read_json(path)
+    if values is None:
         training = bench.pairs.without(bench.split.held_out.dataset["id"])
         limits = bench.limits
         analysis = analyse(
@@ -176,9 +205,9 @@ def _choose_layers(bench: Bench) -> tuple[int, ...]:
             untrained=False,
             progress=bench.progress,
         )
-        values = analysis.to_dict()
-        _write_json(path, {key: values[key] for key in ("layers", "suggested_layers", "reason", "finding", "pairs")})
-    values = json.loads(path.read_text(encoding="utf-8"))
+        made = analysis.to_dict()
+        values = {key: made[key] for key in ("layers", "suggested_layers", "reason", "finding", "pairs")}
+        _write_json(path, values | {"made_of": bench.stamp})
     bench.progress("score", message=values["reason"], layers=values["suggested_layers"])
     return tuple(values["suggested_layers"])
 
@@ -188,9 +217,10 @@ def _instruct(bench: Bench, notes: _Notes) -> int:
     config = bench.config
     for adapter in config.instructed_adapters:
         home = bench.folder / "instructed" / adapter
-        if has_adapter(home):
+        if whole_adapter(home):
             load_adapter(bench.loaded, home, adapter)
             continue
+        shutil.rmtree(home, ignore_errors=True)
         checkpoints = bench.folder / "checkpoints" / adapter
         done = notes.timed(
             "instruct",
@@ -198,7 +228,7 @@ def _instruct(bench: Bench, notes: _Notes) -> int:
                 bench.loaded, bench.split.instruct, config, adapter, bench.limits, checkpoints, bench.progress
             ),
         )
-        save_adapter(bench.loaded, adapter, home)
+        save_adapter(bench.loaded, adapter, home, bench.stamp)
         bench.progress("instruct", done["steps"], config.instruct_steps, f"{adapter} is trained")
     return config.instruct_steps * len(config.instructed_adapters)
 
@@ -263,7 +293,7 @@ def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, no
         ),
     )
     bench.progress("save", message="Saving the adapter")
-    save_adapter(loaded, ALIGNED, home)
+    save_adapter(loaded, ALIGNED, home, bench.stamp)
     return fitted
 
 
@@ -295,28 +325,61 @@ def _final(bench: Bench, judge: Judge | None) -> dict[str, Any]:
     base, _ = measure(loaded, "base", None, baseline, judge, sampling, bench.limits)
     bench.progress("evaluate", 1, 2, "Judging on held-out pairs", check=False)
     aligned, answers = measure(loaded, ALIGNED, ALIGNED, baseline, judge, sampling, bench.limits)
-    with open(bench.folder / "samples.jsonl", "w", encoding="utf-8") as file:
-        for pair, old, new in zip(baseline.pairs, baseline.answers, answers, strict=True):
-            row = {"id": pair.id, "prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    lines = []
+    for pair, old, new in zip(baseline.pairs, baseline.answers, answers, strict=True):
+        row = {"id": pair.id, "prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(bench.folder / "samples.jsonl", "".join(lines))
     bench.progress("evaluate", 2, 2, "Judged", check=False)
     return {"base": base, "aligned": aligned}
 
 
-def _save_steering(patterns: Patterns, folder: Path) -> None:
-    """The mean difference vector of each target block, float32 [d], named by its block."""
+def _save_steering(patterns: Patterns, folder: Path, made_of: dict[str, Any]) -> None:
+    """The mean difference vector of each target block, float32 [d], named by its block; whole or not at all."""
     from safetensors.torch import save_file
 
-    save_file(
-        {str(block): vector.contiguous() for block, vector in patterns.mean_shift().items()},
-        folder / "steering.safetensors",
-    )
+    vectors = {str(block): vector.contiguous() for block, vector in patterns.mean_shift().items()}
+    partial = folder / "steering.safetensors.partial"
+    save_file(vectors, partial, metadata={"made_of": json.dumps(made_of, sort_keys=True)})
+    sync(partial)
+    partial.replace(folder / "steering.safetensors")
 
 
 def _strength_sentence(alpha: float, strength: dict[int, float]) -> str:
     mean = sum(strength.values()) / len(strength)
     zone = "above 1 every answer collapses" if mean > 1 else "above 0.5 answers begin to collapse" if mean > 0.5 else ""
     return f"Alpha {alpha:g} moves states by {mean:.2f} of their own length{'; ' if zone else ''}{zone}."
+
+
+def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
+    """Make the last checkpoint of step 3 the run's adapter, marked as partial: a plain adapter like a finished one.
+
+    Returns {"steps", "of"}; None if step 3 has no checkpoint yet. Nothing may work on the folder meanwhile. Raises
+    UserError if what it needs is damaged or the disk refuses.
+    """
+    last = last_checkpoint(folder / "checkpoints" / "aligned")
+    home = folder / "adapter"
+    if last is None:
+        done = {"steps": config.align_steps, "of": config.align_steps}
+        return done if whole_adapter(home) and "partial" not in read_weights(home)[1] else None
+    kept = {"steps": last.step, "of": config.align_steps}
+    about = (read_json(folder / MADE_OF) or {}) | {"partial": kept}
+    try:
+        if config.foundation == "base":
+            tensors = read_weights(last.path)[0]
+            home.mkdir(exist_ok=True)
+            write_text(home / "adapter_config.json", (last.path / "adapter_config.json").read_text(encoding="utf-8"))
+            write_weights(home, tensors, about)
+        else:
+            loaded = load_model(config.model, "cpu", config.dtype)
+            below = config.instructed_adapters[0]
+            load_adapter(loaded, folder / "instructed" / below, below)
+            load_adapter(loaded, last.path, ALIGNED)
+            join_adapters(loaded, [below, ALIGNED], "joined")
+            save_adapter(loaded, "joined", home, about)
+    except OSError as error:
+        raise UserError(f"The adapter could not be kept ({error.strerror or error}): free some disk space.") from error
+    return kept
 
 
 def peak_memory() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -11,15 +10,18 @@ from typing import Any
 
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from workbench.errors import Stopped
 from workbench.models import LoadedModel
-from workbench.progress import Progress
+from workbench.progress import Progress, finite
 from workbench.rahf.adapters import load_weights, save_adapter
+from workbench.rahf.checkpoints import Checkpoint, last_checkpoint, prune, seal
 from workbench.rahf.config import RunConfig
+from workbench.stamp import check, stamp
 
 LOGGED = 1000  # at most about so many loss events a stage
+SAVE_SECONDS = 60.0  # at most so much work lies between two checkpoints, where steps are slow
 
 
 def arguments(config: RunConfig, folder: Path, steps: int, batch: int, rate: float, device: Any) -> TrainingArguments:
@@ -39,7 +41,6 @@ def arguments(config: RunConfig, folder: Path, steps: int, batch: int, rate: flo
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=config.checkpoint_every,
-        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -82,11 +83,20 @@ class StageTrainer(Trainer):
     def run(self) -> dict[str, Any]:
         """Train to the end, from the last whole checkpoint if there is one.
 
-        Returns steps, seconds of this sitting, and the first and last loss. Raises Stopped after saving a checkpoint.
+        Returns steps, seconds of this sitting, and the first and last loss. Raises Stopped after saving a checkpoint,
+        and UserError if the checkpoint is of another model or seed.
         """
-        folder = Path(self.args.output_dir)
         started = time.monotonic()
-        self.train(resume_from_checkpoint=last_checkpoint(folder))
+        last = last_checkpoint(Path(self.args.output_dir))
+        if last is not None:
+            if said := check(last.about.get("stamp") or {}, self._stamp(), "this checkpoint"):
+                self.watcher.progress(self.stage, last.step, self.args.max_steps, said, check=False)
+            self.recall(last.about.get("memory") or {})
+        if last is not None and last.step >= self.args.max_steps:  # only what comes after training is missing
+            self._finished(last)
+        else:
+            with self.watcher.progress.whole():
+                self.train(resume_from_checkpoint=str(last.path) if last else None)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         if self.watcher.stopped:
             raise Stopped(f"stopped in {self.stage} at step {self.state.global_step} of {self.args.max_steps}")
@@ -96,6 +106,36 @@ class StageTrainer(Trainer):
             "loss_first": losses[0] if losses else None,
             "loss_last": losses[-1] if losses else None,
         }
+
+    def memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside weights, optimiser and random numbers (plain JSON); :meth:`recall` gets it."""
+        return {"measured": self.measured, "looked": self.watcher.looked}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Take up again what :meth:`memory` kept."""
+        self.measured = dict(memory.get("measured") or {})
+        self.watcher.looked = memory.get("looked", True) is not False
+
+    def _stamp(self) -> dict[str, Any]:
+        return stamp(self.loaded.fingerprint, "", self.args.seed) | {"pairs": None}
+
+    def _finished(self, last: Checkpoint) -> None:
+        load_weights(self.loaded, last.path, self.adapter)
+        self.state = TrainerState.load_from_json(str(last.path / "trainer_state.json"))
+        self.watcher.look_again(self.state)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self.args.output_dir)
+        path = folder / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            about = {"stamp": self._stamp(), "step": self.state.global_step, "memory": self.memory()}
+            seal(path, finite(about))
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # on a full disk its parts would only be in the way
+            raise
+        prune(folder)
+        self.watcher.saved_at = time.monotonic()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         save_adapter(self.loaded, self.adapter, Path(output_dir or self.args.output_dir))
@@ -110,10 +150,28 @@ class _Watcher(TrainerCallback):
     def __init__(self, trainer: StageTrainer, progress: Progress, look: Callable | None, look_every: int) -> None:
         self.trainer, self.progress, self.look, self.look_every = trainer, progress, look, look_every
         self.stopped = False
+        self.looked = True  # whether the look that was due at the last step was finished
         self.started, self.first_step = 0.0, 0
+        self.saved_at = time.monotonic()
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started, self.first_step = time.monotonic(), state.global_step
+        self.saved_at = self.started
+        self.look_again(state)
+
+    def look_again(self, state) -> None:
+        """Take the look that a stop broke off."""
+        if not self.looked and self.look:
+            with self.progress.whole(False):
+                self._look(state)
+            self.looked = True
+
+    def _look(self, state) -> None:
+        self.trainer.model.eval()
+        try:
+            self._report(state, **self.look(state.global_step))
+        finally:
+            self.trainer.model.train()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "loss" not in logs:
@@ -123,10 +181,16 @@ class _Watcher(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         last = state.global_step >= state.max_steps
+        if time.monotonic() - self.saved_at >= SAVE_SECONDS:
+            control.should_save = True
         if self.look and (state.global_step % self.look_every == 0 or last):
-            self.trainer.model.eval()
-            self._report(state, **self.look(state.global_step))
-            self.trainer.model.train()
+            try:
+                self.looked = False
+                with self.progress.whole(False):
+                    self._look(state)
+                self.looked = True
+            except Stopped:  # the step itself is done: what it gave is kept, and the look taken again later
+                self.stopped = control.should_save = control.should_training_stop = True
         if self.progress.stopping() and not last:
             self.stopped = control.should_save = control.should_training_stop = True
         return control
@@ -138,18 +202,3 @@ class _Watcher(TrainerCallback):
         self.progress(
             self.trainer.stage, state.global_step, state.max_steps, check=False, seconds_left=round(left, 1), **metrics
         )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint in the folder. The Trainer writes its state last, so one without a readable state was
-    torn by a crash, and is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    whole = None
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        whole = whole or str(path)
-    return whole

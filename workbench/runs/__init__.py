@@ -1,12 +1,12 @@
 """Runs: long work as folders on disk and processes of their own, so that no page or terminal must stay open for it.
 
 >>> run = create("align", {"model": "demo", "pairs": "demo", "method": "scit"})
->>> spawn(run)                            # works on, whoever leaves
+>>> submit(run)                           # works as soon as its device is free, whoever leaves
 >>> run.status()["state"], run.events()   # what the page, the terminal and a second tab all read
 """
 
 from workbench.runs.store import Run, create, find_run, list_runs, open_run, runs_root
-from workbench.runs.worker import execute, resume, spawn, stop, stop_soon
+from workbench.runs.worker import execute, resume, spawn, stop, stop_soon, submit
 
 __all__ = [
     "Run",
@@ -20,4 +20,5 @@ __all__ = [
     "spawn",
     "stop",
     "stop_soon",
+    "submit",
 ]

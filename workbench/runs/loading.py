@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
+from workbench.runs import files
 from workbench.runs.store import Run
+from workbench.stamp import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +41,8 @@ def load_run(run: Run, device: str | None = None, dtype: str | None = None, adap
     config = run.config()
     where = {"device": device or config.get("device", "auto"), "dtype": dtype or config.get("dtype", "auto")}
     loaded = load_model(config["model"], **where)
+    made_of = files.read_json(run.path / "made_of.json") or {}
+    check({"model": made_of.get("model")}, {"model": loaded.fingerprint}, f"run {run.id}")
     if adapter:
         from workbench.rahf.adapters import load_adapter
 

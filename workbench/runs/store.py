@@ -1,9 +1,10 @@
 """Runs as folders on disk: made here, found here, read by every door.
 
 A run's folder holds ``run.json`` (what it is: id, kind, owner), ``config.yaml`` (everything needed to repeat it),
-``status.json`` (where it stands), ``events.jsonl`` (what happened), ``worker.log`` (what libraries printed, and
-tracebacks), and whatever its work writes. Nothing but these files is shared between the page, the command line and the
-workers, so each can be closed and opened again without the others noticing.
+``status.json`` (where it stands), ``about.json`` (the name and note somebody gave it), ``events.jsonl`` (what happened),
+``worker.log`` (what libraries printed, and tracebacks), and whatever its work writes. Nothing but these files is
+shared between the page, the command line and the workers, so each can be closed and opened again without the others
+noticing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import secrets
 import shutil
 import string
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ GONE = (
     "The process of this run ended without saying why (killed or out of memory); "
     "resume goes on from the last checkpoint."
 )
+GONE_FULL = "The disk is full and the process of this run ended: free some space and resume from the last checkpoint."
+FORCED = "Stopped by force, because it did not answer; resume goes on from the last checkpoint."
+HOWS = ("pause", "keep", "discard")  # a stop: to be resumed; with an adapter of the steps done; into the bin
+NAME_AT_MOST, NOTE_AT_MOST = 80, 2000  # characters
 SHOWN = (
     "method",
     "model",
@@ -49,6 +55,7 @@ class Run:
     kind: str
     owner: str = ""
     created: float = 0.0  # unix seconds
+    serial: int = 0  # counts up with every run of this machine, so that the order does not hang on the clock
 
     @property
     def name(self) -> str:
@@ -73,12 +80,16 @@ class Run:
     def status(self) -> dict[str, Any]:
         """Where the run stands, with the state told truthfully: a run whose process is gone is ``interrupted``.
 
-        Keys: run, kind, path, state, stage, step, total, message, method, model, pairs, layers, alpha; created, started
-        (the first time), since (this time), updated, ended (unix seconds or None); seconds (worked so far, resumes
-        added), seconds_left (of the stage), pid, pid_start, stopping (a stop was asked for), error (one sentence or
-        None), result (what the work returned or None).
+        Keys: run, kind, path, title and note (what somebody called it), state, stage, step, total, message, method,
+        model, pairs, layers, alpha; created, started (the first time), since (this time), updated, ended (unix seconds
+        or None); seconds (worked so far, resumes added), seconds_left (of the stage), silent (seconds since the worker
+        last wrote, None unless it works), pid, pid_start, stopping (how it was asked to stop: one of ``HOWS``, or
+        False), how (how it was stopped, or None), partial ({steps, of} of an adapter that was kept early, or None),
+        error (one sentence or None), result (what the work returned or None). A damaged file lacks no key.
         """
-        status = {"state": "interrupted", "error": GONE} | (files.read_json(self.path / "status.json") or {})
+        status = BLANK | {"state": "interrupted", "error": GONE} | (files.read_json(self.path / "status.json") or {})
+        if status["state"] not in STATES:
+            status["state"] = "interrupted"
         if status["state"] == "queued":
             spawned = files.read_json(self.path / "spawned.json")
             gone = spawned is not None and not files.alive(spawned.get("pid"), spawned.get("pid_start"))
@@ -86,15 +97,46 @@ class Run:
             gone = status["state"] == "running" and not files.alive(status.get("pid"), status.get("pid_start"))
         if gone:
             # Between the two looks the worker may have written its last word.
-            latest = files.read_json(self.path / "status.json") or status
-            died = latest.get("state") in ("queued", "running")
-            status = latest | ({"state": "interrupted", "error": GONE, "ended": latest.get("updated")} if died else {})
-        if gone or status["state"] == "running":
-            until = time.time() if status["state"] == "running" else status.get("ended")
-            if status["state"] in ("running", "interrupted") and status.get("since") and until:
-                status["seconds"] = round(status.get("seconds_before", 0.0) + max(0.0, until - status["since"]), 2)
-        status["stopping"] = status["state"] in ("queued", "running") and self.stop_asked()
-        return status | {"run": self.id, "kind": self.kind, "path": str(self.path)}
+            latest = BLANK | (files.read_json(self.path / "status.json") or status)
+            died = latest["state"] in ("queued", "running")
+            how = self.stop_asked()
+            if how:  # that was us
+                told = {"state": "stopped", "how": how, "error": None, "message": FORCED}
+            else:
+                told = {"state": "interrupted", "error": GONE_FULL if _full(self.path) else GONE}
+            status = latest | (told | {"ended": latest["updated"]} if died else {})
+        status["silent"] = None
+        if status["state"] == "running":
+            silent = files.seconds_since(status["beat"])
+            if silent < float("inf"):
+                status |= {"silent": round(silent, 2), "seconds": round(status["seconds"] + silent, 2)}
+        status["stopping"] = self.stop_asked() if status["state"] in ("queued", "running") else False
+        return status | self.about() | {"run": self.id, "kind": self.kind, "path": str(self.path)}
+
+    def about(self) -> dict[str, str]:
+        """The ``title`` and ``note`` that somebody gave the run; empty where nobody did."""
+        kept = files.read_json(self.path / "about.json") or {}
+        return {
+            "title": str(kept.get("title") or "")[:NAME_AT_MOST],
+            "note": str(kept.get("note") or "")[:NOTE_AT_MOST],
+        }
+
+    def describe(self, title: Any = None, note: Any = None) -> None:
+        """Name the run, or write a note to it; what is None stays. Raises ``UserError`` for a text that is too long."""
+        given = {"title": (title, NAME_AT_MOST), "note": (note, NOTE_AT_MOST)}
+        about = self.about()
+        for key, (text, most) in given.items():
+            if text is None:
+                continue
+            if not isinstance(text, str) or len(text) > most:
+                raise UserError(f"The {key} of a run is a text of at most {most} characters.")
+            text = text.replace("\r", "")
+            text = "".join(sign for sign in text if sign.isprintable() or (sign == "\n" and key == "note"))
+            about[key] = text.strip()
+        try:
+            files.write_json(self.path / "about.json", about)
+        except OSError as error:
+            raise UserError(f"The name could not be kept ({error.strerror or error}): free some disk space.") from error
 
     @property
     def state(self) -> str:
@@ -115,31 +157,53 @@ class Run:
         status = files.read_json(self.path / "status.json") or {}
         files.write_json(self.path / "status.json", status | changes, sync)
 
-    def request_stop(self) -> None:
-        """Ask the work to end at its next safe point. Does nothing to a run that is not active."""
+    def request_stop(self, how: str = "pause") -> None:
+        """Ask the work to end, in one of the ways of ``HOWS``. Does nothing to a run that is not active.
+
+        A stop that was asked for can become another, but the clock of its escalation runs from the first asking.
+        """
+        if how not in HOWS:
+            raise ValueError(f"no such stop: {how!r}")
         if self.active():
-            (self.path / "stop").touch()
+            before = files.read_json(self.path / "stop") or {}
+            since = before if "tick" in before else files.moment()
+            files.write_json(self.path / "stop", since | {"how": how})
 
     def clear_stop(self) -> None:
         """Take back a request to stop."""
         (self.path / "stop").unlink(missing_ok=True)
 
-    def stop_asked(self) -> bool:
-        """Whether somebody asked the work to stop."""
-        return (self.path / "stop").exists()
+    def stop_asked(self) -> str | bool:
+        """How somebody asked the work to stop (one of ``HOWS``); False if nobody did."""
+        if not (self.path / "stop").exists():
+            return False
+        how = (files.read_json(self.path / "stop") or {}).get("how")
+        return how if how in HOWS else "pause"
+
+    def stop_waits(self) -> float:
+        """Seconds since the work was asked to stop; 0 if it was not."""
+        asked = files.read_json(self.path / "stop")
+        return files.seconds_since(asked) if asked else 0.0
 
     def lock(self) -> contextlib.AbstractContextManager[bool]:
-        """Hold the right to work on this run; False if another process has it."""
-        return files.only_one(self.path / "run.lock")
+        """Hold the right to work on this run; False if another process has it. One that has said its last word and is
+        about to end is waited for."""
+        return files.only_one(self.path / "run.lock", patience=0.0 if self.active() else 2.0)
 
-    def delete(self) -> None:
-        """Remove the run's folder. Raises ``UserError`` while something works on it."""
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Hold the run while its folder is moved or removed. Raises ``UserError`` while something works on it."""
         busy = UserError(f"Run {self.id} is still working; stop it first.")
         if self.active():
             raise busy
         with self.lock() as mine:
             if not mine:
                 raise busy
+            yield
+
+    def delete(self) -> None:
+        """Remove the run's folder for good. Raises ``UserError`` while something works on it."""
+        with self.at_rest():
             shutil.rmtree(self.path.resolve(), ignore_errors=True)
         link = runs_root() / self.id
         if link.is_symlink():
@@ -173,11 +237,12 @@ def create(kind: str, config: dict[str, Any], owner: str = "", folder: str | Pat
             path.mkdir(parents=True)
         else:
             _claim(path, root / run_id)
-        run = Run(run_id, path, kind, owner, time.time())
+        run = Run(run_id, path, kind, owner, time.time(), _next_serial(root))
         files.write_whole(path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         files.write_json(path / "status.json", _first_status(config))
         # Last: a folder is a run only once everything else is in place.
-        files.write_json(path / "run.json", {"run": run_id, "kind": kind, "owner": owner, "created": run.created})
+        about = {"run": run_id, "kind": kind, "owner": owner, "created": run.created, "serial": run.serial}
+        files.write_json(path / "run.json", about)
     except OSError as error:
         raise UserError(f"The run's folder {path} cannot be made: {error.strerror or error}.") from error
     return run
@@ -191,7 +256,7 @@ def open_run(run_id: str, owner: str | None = None) -> Run:
     missing = UserError("There is no such run; it may have been deleted.")
     if not isinstance(run_id, str) or not ID.fullmatch(run_id):
         raise missing
-    run = _read(runs_root() / run_id)
+    run = read_run(runs_root() / run_id)
     if run is None or run.id != run_id or (owner is not None and run.owner not in ("", owner)):
         raise missing
     return run
@@ -201,7 +266,7 @@ def find_run(text: str | Path) -> Run:
     """The run the terminal's user means: a run's folder, an id, or the beginning of one id. Raises ``UserError``."""
     text = str(text)
     path = Path(text).expanduser()
-    if text and (run := _read(path.absolute())):
+    if text and (run := read_run(path.absolute())):
         return run
     if not text or "/" in text or path.is_dir():
         raise UserError(f"{text or 'An empty name'} is not a run's folder; python -m workbench runs lists the runs.")
@@ -219,18 +284,41 @@ def list_runs(owner: str | None = None, all: bool = False) -> list[Run]:
         names = [name for name in os.listdir(runs_root()) if ID.fullmatch(name)]
     except OSError:
         return []
-    runs = [run for name in names if (run := _read(runs_root() / name)) and run.id == name]
+    runs = [run for name in names if (run := read_run(runs_root() / name)) and run.id == name]
     runs = [run for run in runs if (all or run.kind == "align") and (owner is None or run.owner == owner)]
-    return sorted(runs, key=lambda run: run.created, reverse=True)
+    return sorted(runs, key=lambda run: (run.serial, run.created), reverse=True)
 
 
-def _read(path: Path) -> Run | None:
+def read_run(path: Path) -> Run | None:
+    """The run whose folder (or link) ``path`` is; None if it is none."""
     about = files.read_json(path / "run.json")
     if about is None or not ID.fullmatch(str(about.get("run"))) or not KIND.fullmatch(str(about.get("kind"))):
         return None
-    return Run(
-        about["run"], path.resolve(), about["kind"], str(about.get("owner", "")), float(about.get("created") or 0)
+    created, serial = (
+        about.get(key) if isinstance(about.get(key), (int, float)) else 0 for key in ("created", "serial")
     )
+    return Run(about["run"], path.resolve(), about["kind"], str(about.get("owner", "")), float(created), int(serial))
+
+
+def _next_serial(root: Path) -> int:
+    """One more than any run had. The count is kept in a file; where that is damaged, the runs themselves are asked."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with files.only_one(root / "serial.lock", patience=5.0):
+            last = (files.read_json(root / "serial.json") or {}).get("last")
+            if not isinstance(last, int):
+                last = max((run.serial for run in list_runs(all=True)), default=0)
+            files.write_json(root / "serial.json", {"last": last + 1}, sync=False)
+    except OSError:  # the runs' folder cannot be written, and the run lies elsewhere: the clock must do
+        return 0
+    return last + 1
+
+
+def _full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 2**16
+    except OSError:
+        return False
 
 
 def _new_id(label: str) -> str:
@@ -251,10 +339,13 @@ def _claim(path: Path, link: Path) -> None:
         link.symlink_to(path)
 
 
+BLANK: dict[str, Any] = {
+    "stage": "", "step": 0, "total": 0, "message": "", "seconds": 0.0, "created": 0.0, "updated": None, "partial": None,
+    **dict.fromkeys(SHOWN),
+    **dict.fromkeys(("started", "since", "ended", "seconds_left", "beat", "pid", "pid_start", "how", "error", "result")),
+}  # fmt: skip
+
+
 def _first_status(config: dict[str, Any]) -> dict[str, Any]:
-    blank = ("started", "since", "ended", "seconds_left", "pid", "pid_start", "error", "result")
-    return {
-        "state": "queued", "stage": "", "step": 0, "total": 0, "message": "", "seconds": 0.0,
-        "created": time.time(), "updated": time.time(),
-        **{key: config.get(key) for key in SHOWN}, **dict.fromkeys(blank),
-    }  # fmt: skip
+    now = {"state": "queued", "created": time.time(), "updated": time.time()}
+    return BLANK | now | {key: config.get(key) for key in SHOWN}

@@ -30,6 +30,16 @@ def align(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
     return method(settings, folder, progress)
 
 
+def keep_align(config: dict[str, Any], folder: Path) -> dict[str, int] | None:
+    """A usable adapter of the steps an alignment has done so far: {"steps", "of"}, None before it has any."""
+    if not any(folder.glob("checkpoints/aligned/*")) and not (folder / "adapter").exists():
+        return None  # told without loading what takes seconds
+    from workbench.rahf.config import RunConfig
+    from workbench.rahf.pipeline import keep_partial
+
+    return keep_partial(RunConfig.from_dict(config), folder)
+
+
 def separability(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
     """Capture and score all blocks. ``config``: model, pairs, pooling, site, limit (None: all), untrained (whether to
     measure the control with random weights), device, dtype, seed, local, and run: the id or folder of an alignment whose
@@ -102,11 +112,15 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
 
 def _unseen(pairs: PreferencePairs, source: str, folders: list[Path]) -> PreferencePairs:
     from workbench.rahf.config import RunConfig
+    from workbench.runs.files import read_json
+    from workbench.stamp import check
 
     kept: set[int] | None = None
     for folder in folders:
         settings = RunConfig.from_yaml(folder / "config.yaml")
         if settings.pairs == source:
+            made_of = read_json(folder / "made_of.json") or {}
+            check({"pairs": made_of.get("pairs")}, {"pairs": pairs.fingerprint}, f"run {folder.name}")
             ids = set(settings.split(pairs).held_out.dataset["id"])
             kept = ids if kept is None else kept & ids
     if kept is None:

@@ -1,8 +1,8 @@
-"""Doing the work of a run: in this process (:func:`execute`) or in one of its own (:func:`spawn`), and ending it.
+"""Doing the work of a run, in this process (:func:`execute`) or as the one that was started for it (:func:`main`).
 
 A worker holds the run's lock, writes every event and the status, and leaves a last word (``finished``, ``stopped``,
 ``failed``) on disk before it ends, whatever happened inside. If it is killed, nobody has to clean up: the store sees
-that the process is gone.
+that the process is gone. Starting and ending workers is in ``control``, waiting for a device in ``queue``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import errno
 import importlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,10 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import Stopped, UserError
-from workbench.progress import Event, Progress
-from workbench.runs import files, store
+from workbench.progress import Event, Progress, steady
+from workbench.runs import control, files, queue, store
+from workbench.runs.control import spawn, stop, stop_soon
 from workbench.runs.events import EventLog, Pace
+from workbench.runs.queue import resume, submit
 from workbench.runs.store import Run
+
+__all__ = ["execute", "main", "resume", "sentence", "spawn", "stop", "stop_soon", "submit"]
 
 # What each kind of run does: work(config, folder, progress) -> result (plain data), doing only what is not yet done.
 WORK = {
@@ -33,95 +36,27 @@ WORK = {
     "separability": "workbench.runs.work:separability",
     "evaluate": "workbench.runs.work:evaluate",
 }
-STOPPED = "Stopped; resume goes on from the last checkpoint."
-FORCED = "Stopped by force, because it did not answer; resume goes on from the last checkpoint."
+FULL_DISK = ("No space left on device", "file write failed", "inline_container")
 RESERVE = 64 * 1024  # bytes set aside for the last word of a run that fills the disk
+LISTEN = 0.1  # seconds between two looks whether somebody asked to stop
+INSIST = 1.0  # seconds after which work that swallowed its interruption is interrupted again
 
 
 def execute(run: Run, watch: Callable[[Event], None] | None = None) -> dict[str, Any]:
     """Do the work of ``run`` in this process and return its final status (see ``Run.status``).
 
-    Ctrl-C and SIGTERM ask the work to stop at its next safe point, as a stop from elsewhere does; a second Ctrl-C ends
-    it at once (``KeyboardInterrupt``, the run being ``stopped``). ``watch`` sees every event, also those too frequent
-    to be written down. What goes wrong inside ends as state ``failed`` with one sentence; ``UserError`` is raised only
-    if the work cannot begin: another process works on the run, or the disk is full.
+    Ctrl-C and SIGTERM ask the work to stop, as a stop from elsewhere does: at once, or at its next safe point where it
+    is in the middle of something whole; a second Ctrl-C ends it at once (``KeyboardInterrupt``, the run being
+    ``stopped``). ``watch`` sees every event, also those too frequent to be written down. What goes wrong inside ends as
+    state ``failed`` with one sentence; ``UserError`` is raised only if the work cannot begin: another process works on
+    the run, or the disk is full.
     """
     files.need_space(run.path)
     with run.lock() as mine:
         if not mine:
             raise UserError(f"Another process works on run {run.id} already; stop it first or wait for it.")
+        files.sweep(run.path)
         return _Worker(run, watch).work()
-
-
-def spawn(run: Run) -> None:
-    """Start the work of ``run`` in a process of its own, which lives on when this one ends; returns at once.
-
-    Raises ``UserError`` if something works on the run already, or the disk is full.
-    """
-    files.need_space(run.path)
-    with files.only_one(run.path / "launch.lock") as mine:
-        if not mine or run.active():
-            raise UserError(f"Run {run.id} is working already.")
-        run.clear_stop()
-        (run.path / "spawned.json").unlink(missing_ok=True)
-        run.write_status(state="queued", error=None, ended=None, since=None, seconds=run.status().get("seconds", 0.0))
-        environment = dict(os.environ, RAHF_RUNS=str(store.runs_root()))
-        package = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        with open(run.path / "worker.log", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "workbench.runs", str(run.path)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
-            )  # fmt: skip
-        start = files.process_start(process.pid)
-        files.write_json(run.path / "spawned.json", {"pid": process.pid, "pid_start": start or 0.0})
-    threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie until this process ends
-
-
-def resume(run: Run) -> None:
-    """Start a run again that was stopped, interrupted or failed, or never started. Raises ``UserError``."""
-    if run.state == "finished":
-        raise UserError(f"Run {run.id} has finished; there is nothing to resume.")
-    spawn(run)
-
-
-def stop(run: Run, grace: float = 5.0, saving: float = 30.0) -> str:
-    """End a run and return its state. Blocks until it is over.
-
-    The work is asked first, and given ``grace`` seconds to notice; then SIGTERM, and after as long again SIGKILL. Work
-    that did notice has ``saving`` seconds to write its checkpoint. A run that is over stays as it is.
-    """
-    if not run.active():
-        if run.state == "queued":
-            run.write_status(state="stopped", message=STOPPED, ended=time.time())
-        return run.state
-    run.request_stop()
-    pid, start = _process(run)
-    if pid == os.getpid():  # it works in this very process (another thread): it can only be asked
-        return run.state
-    begun, told = time.time(), False
-    while run.active():
-        waited = time.time() - begun
-        noticed = (files.read_json(run.path / "status.json") or {}).get("noticed") is True
-        if waited > max(saving if noticed else 0.0, 2 * grace):
-            _signal(pid, start, signal.SIGKILL)
-        elif waited > grace and not (told or noticed):
-            told = True
-            _signal(pid, start, signal.SIGTERM)
-        time.sleep(0.05)
-        pid, start = _process(run)
-    if run.state == "interrupted":  # it went without a last word: that was us
-        with run.lock() as mine:
-            if mine:
-                seconds = run.status().get("seconds", 0.0)
-                run.write_status(state="stopped", message=FORCED, error=None, seconds=seconds, ended=time.time())
-    return run.state
-
-
-def stop_soon(run: Run, grace: float = 5.0, saving: float = 30.0) -> None:
-    """:func:`stop` without waiting, for the page: ask now, and see to it in the background."""
-    run.request_stop()
-    threading.Thread(target=stop, args=(run, grace, saving), daemon=True).start()
 
 
 class _Worker:
@@ -130,39 +65,62 @@ class _Worker:
     def __init__(self, run: Run, watch: Callable[[Event], None] | None) -> None:
         self.run, self.watch = run, watch
         self.log, self.pace = EventLog(run.path / "events.jsonl"), Pace()
-        self.asked = False  # by a signal
-        self.noticed = False
+        self.progress = Progress(self._emit, self._stopping)
+        self.asked = False  # by a signal, or by a file in the run's folder
+        self.noticed = False  # by the work, at a safe point
+        self.over = False
         self.looked_at = self.wrote_at = 0.0
-        self.started = time.time()
-        self.before = float(run.status().get("seconds") or 0.0)
+        self.started, self.began = steady(), time.monotonic()
+        self.before = float(run.status()["seconds"] or 0.0)
 
     def work(self) -> dict[str, Any]:
-        with contextlib.suppress(OSError):
-            (self.run.path / "reserve").write_bytes(bytes(RESERVE))
-        started = self.run.status().get("started") or self.started
-        self.run.write_status(
-            state="running", pid=os.getpid(), pid_start=files.process_start(os.getpid()), noticed=False,
-            started=started, since=self.started, updated=self.started, ended=None,
-            seconds_before=self.before, error=None, message="",
-        )  # fmt: skip
-        with self._signals():
+        self._begin()
+        with self._listening():
             try:
                 if self._stopping():
                     raise Stopped
-                result = _work(self.run.kind)(self.run.config(), self.run.path, Progress(self._emit, self._stopping))
-                self._end("finished", result=result, message="", seconds_left=0.0)
-            except Stopped:
-                self._end("stopped", message=STOPPED)
+                result = _work(self.run.kind)(self.run.config(), self.run.path, self.progress)
+                self.over = True
+                self._end("finished", result=result, message="", seconds_left=0.0, partial=None)
             except KeyboardInterrupt:
-                self._end("stopped", message=STOPPED)
+                self._stopped()
                 raise
             except BaseException as error:
-                with contextlib.suppress(OSError):
-                    self._note(error)
-                self._end("failed", error=sentence(error), mendable=isinstance(error, UserError))
+                if isinstance(error, Stopped) or _stopped_within(error):
+                    self._stopped()
+                else:
+                    self.over = True
+                    with contextlib.suppress(OSError):
+                        self._note(error)
+                    self._end("failed", error=sentence(error), mendable=isinstance(error, UserError))
         return self.run.status()
 
+    def _begin(self) -> None:
+        """Say that the work goes on. Raises ``UserError`` if not even that fits on the disk."""
+        reserve = self.run.path / "reserve"
+        try:
+            try:
+                reserve.write_bytes(bytes(RESERVE))
+            except OSError:
+                reserve.unlink(missing_ok=True)
+            self.run.write_status(
+                state="running", pid=os.getpid(), pid_start=files.process_start(os.getpid()), noticed=False,
+                started=self.run.status()["started"] or self.started, since=self.started, ended=None,
+                error=None, message="", how=None, **self._now(),
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(sentence(error)) from error
+
+    def _now(self) -> dict[str, Any]:
+        """What every line of the status repeats: when it was written and how long the run has worked."""
+        worked = self.before + time.monotonic() - self.began
+        return {"updated": steady(), "beat": files.moment(), "seconds": round(worked, 2)}
+
     def _emit(self, event: Event) -> None:
+        with self.progress.whole():
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
         keep = self.pace.keep(event)
         left = event.metrics.get("seconds_left", self.pace.seconds_left(event))
         if left is not None:
@@ -173,56 +131,96 @@ class _Worker:
             return
         self.log.append(event)
         known = {key: event.metrics[key] for key in ("layers", "alpha") if key in event.metrics}
-        if known or event.time - self.wrote_at >= 0.2:
-            self.wrote_at = event.time
+        now = time.monotonic()
+        if known or now - self.wrote_at >= 0.2:
+            self.wrote_at = now
             self.run.write_status(
                 sync=False, stage=event.stage, step=event.step, total=event.total, message=event.message,
-                updated=event.time, seconds_left=left, **known,
+                seconds_left=left, **self._now(), **known,
             )  # fmt: skip
 
     def _stopping(self) -> bool:
-        if not self.asked and time.time() - self.looked_at >= 0.1:
-            self.looked_at = time.time()
-            self.asked = self.run.stop_asked()
+        if not self.asked and time.monotonic() - self.looked_at >= LISTEN:
+            self.looked_at = time.monotonic()
+            self.asked = bool(self.run.stop_asked())
         if self.asked and not self.noticed:
             self.noticed = True  # whoever waits for the stop now knows that a checkpoint is being written
-            self.run.write_status(sync=False, noticed=True)
+            with contextlib.suppress(OSError):  # a full disk must not keep the work from stopping
+                self.run.write_status(sync=False, noticed=True)
         return self.asked
+
+    def _stopped(self) -> None:
+        """The work broke off because it was asked to."""
+        self.over = True
+        how = self.run.stop_asked() or "pause"
+        ending: dict[str, Any] = {"message": control.WORDS.get(str(how), "")}
+        if how == "keep":
+            self.asked = True
+            self._stopping()  # whoever waits is to let it finish this
+            try:
+                ending = control.keep(self.run)
+            except (UserError, OSError) as error:
+                ending = {"message": sentence(error)}
+        self._end("stopped", how=how, **ending)
 
     def _end(self, state: str, **changes: Any) -> None:
         """The last word. On a full disk the space set aside for it is given up first."""
-        now = time.time()
-        changes |= {"state": state, "ended": now, "updated": now, "seconds": round(self.before + now - self.started, 2)}
+        now = self._now()
+        changes |= now | {"state": state, "ended": now["updated"]}
         result = changes.get("result")
         if isinstance(result, dict):  # what was chosen automatically is known now
             changes |= {key: result[key] for key in ("method", "layers", "alpha") if result.get(key) is not None}
         with contextlib.suppress(OSError):
             (self.run.path / "reserve").unlink()
         self.run.write_status(**changes)
-        self.run.clear_stop()
+        if changes.get("how") != "discard":  # whoever comes next takes that to the bin
+            self.run.clear_stop()
 
     def _note(self, error: BaseException) -> None:
         with open(self.run.path / "worker.log", "a", encoding="utf-8") as log:
             log.write("".join(traceback.format_exception(error)))
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Make SIGTERM and Ctrl-C a request to stop while the work lasts (only a main thread may)."""
+    def _listening(self) -> Iterator[None]:
+        """Make SIGTERM and Ctrl-C a request to stop while the work lasts, and break it off where it may be.
+
+        Only in a main thread; elsewhere the work looks for itself.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def ask(number: int, frame: Any) -> None:
-            if self.asked and number == signal.SIGINT:
+            if self.over:
+                return
+            if number == signal.SIGINT and self.asked:
                 raise KeyboardInterrupt
             self.asked = True
+            if self.progress.breakable:
+                raise Stopped("broken off")
             if number == signal.SIGINT and sys.stderr.isatty():
                 print("\nStopping at the next safe point; Ctrl-C again ends at once.", file=sys.stderr)
 
-        old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        def listen(main: int = threading.get_ident()) -> None:
+            insisted = -INSIST
+            while not self.over and not ended.wait(LISTEN):
+                self.asked = self.asked or bool(self.run.stop_asked())
+                if self.asked and self.progress.breakable and time.monotonic() - insisted >= INSIST and not self.over:
+                    insisted = time.monotonic()
+                    with contextlib.suppress(ProcessLookupError, OSError):
+                        signal.pthread_kill(main, signal.SIGTERM)
+
+        ended = threading.Event()
+        # SIGHUP: the terminal was closed
+        old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        thread = threading.Thread(target=listen, name="stop", daemon=True)
+        thread.start()
         try:
             yield
         finally:
+            self.over = True
+            ended.set()
+            thread.join(2)  # or its last signal could meet a process that no longer knows what it means
             for number, handler in old.items():
                 signal.signal(number, handler)
 
@@ -252,7 +250,8 @@ def sentence(error: BaseException, details: str = "the run's worker.log has the 
 
 def _disk_full(error: BaseException) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)
+    # safetensors and torch report what the system told them in words of their own
+    return full or any(words in str(error) for words in FULL_DISK)
 
 
 def _memory_full(error: BaseException) -> bool:
@@ -266,36 +265,41 @@ def _memory_full(error: BaseException) -> bool:
 
 def _work(kind: str) -> Callable[[dict[str, Any], Path, Progress], Any]:
     target = WORK.get(kind)
-    # Further kinds, for tests: RAHF_WORK="kind=module:function".
+    # Further kinds, and other work for known ones, for tests: RAHF_WORK="kind=module:function".
     extra = dict(item.split("=", 1) for item in os.environ.get("RAHF_WORK", "").split(",") if "=" in item)
-    if target is None and kind not in extra:
+    target = extra.get(kind, target)
+    if target is None:
         raise UserError(f"This version does not know what to do with a run of kind {kind}.")
-    module, function = (target or extra[kind]).split(":")
+    module, function = target.split(":")
     return getattr(importlib.import_module(module), function)
 
 
-def _process(run: Run) -> tuple[int | None, float | None]:
-    """Which process works on the run, as far as is known."""
-    status = files.read_json(run.path / "status.json") or {}
-    if status.get("state") != "running":
-        status = files.read_json(run.path / "spawned.json") or {}
-    return status.get("pid"), status.get("pid_start")
-
-
-def _signal(pid: int | None, start: float | None, number: int) -> None:
-    if pid and files.alive(pid, start):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+def _stopped_within(error: BaseException) -> bool:
+    """Whether a library wrapped the interruption of the work into an error of its own."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        if isinstance(link, Stopped):
+            return True
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m workbench.runs FOLDER``: what :func:`spawn` starts. Exit 0 unless the work could not begin."""
     (name,) = sys.argv[1:] if arguments is None else arguments
+    run = store.find_run(name)
     try:
-        execute(store.find_run(name))
+        execute(run)
+        queue.learn(run)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        with contextlib.suppress(UserError, OSError):
+            control.settle(run)
+            queue.tend()
     return 0

@@ -6,11 +6,13 @@ import argparse
 import gc
 import logging
 import os
+import threading
+import time
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page until it is interrupted. Arguments: ``--host``, ``--port``, ``--open``."""
+    """Serve the page until it is interrupted. Arguments: ``--host``, ``--port``, ``--open``, ``--owner``."""
     local = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"  # a Space is reached through its proxy
     parser = argparse.ArgumentParser(prog="app.py", description="The RAHF Workbench in the browser.")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME") or local, help="address to listen on")
@@ -18,7 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")), help="port to listen on"
     )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument(
+        "--owner", action="store_true", help="one user at home: the page shows all runs of this machine"
+    )
     options = parser.parse_args(arguments)
+    if options.owner:
+        os.environ["RAHF_OWNER"] = "1"
+    if not options.host.startswith("127.") and options.host not in ("localhost", "::1"):
+        os.environ["RAHF_PUBLIC"] = "1"  # others can reach the page: each sees their own runs only
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Blocks are built: nothing leaves the machine
     gc.disable()  # importing gradio makes a million objects that stay: looking through them again costs a fifth of it
@@ -42,4 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     gc.freeze()
     gc.enable()
+    threading.Thread(target=tend_runs, name="queue", daemon=True).start()
     page.block_thread()
+
+
+def tend_runs(pause: float = 2.0) -> None:
+    """See to the queue of runs as long as the page is served: start what is due, settle what has ended."""
+    from workbench.errors import UserError
+    from workbench.runs import queue
+
+    first, told = True, ""
+    while True:
+        try:
+            queue.recover() if first else queue.tend()
+            first, told = False, ""
+        except (UserError, OSError) as error:
+            if str(error) != told:  # once, not every two seconds
+                logging.getLogger("workbench.page").warning("the queue of runs could not be seen to: %s", error)
+            told = str(error)
+        time.sleep(pause)

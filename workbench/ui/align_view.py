@@ -135,31 +135,31 @@ def at_step(story: Story) -> str:
 
 def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
     """Title row and, where something went wrong, what is kept and what to do."""
-    name, state = context.run_name(status), status["state"]
+    name, state = context.title_of(status), status["state"]
     event = story.last
     started = time.strftime("%H:%M", time.localtime(status.get("started") or status.get("created") or 0))
     bold = {"text": name, "as": "b"}
+    if state == "queued" and status.get("queue"):
+        return waiting_head(status, bold)
     if state in LIVE:
         doing = DOING.get(event.stage, "Working") if event else "Starting"
         steps = f": step {event.step} of {event.total}" if event and event.total and event.stage in STAGES else ""
-        stopping = bool(status.get("stopping"))
+        stopping = status.get("stopping")
+        ends = {"keep": "Stopping, and keeping the adapter", "discard": "Cancelling"}
         return {
-            "title": "Stopping at the next safe point" if stopping else doing + steps,
+            "title": ends.get(stopping, "Stopping at the next safe point") if stopping else doing + steps,
             "sub": [
                 "Run ",
                 bold,
                 f" started at {started}. It goes on when this page is closed; any tab finds it again.",
             ],
-            "actions": [{"label": "Stopping" if stopping else "Stop", "act": "stop", "mark": "stop", "off": stopping}],
+            "actions": [one | {"off": bool(stopping)} for one in STOPS],
         }
     again = {"label": "Resume", "act": "resume", "mark": "again", "primary": True}
+    keep = [{"label": "Keep its adapter", "act": "keep"}] if story.loss and not status.get("partial") else []
+    discard = {"label": "Discard", "act": "discard", "ghost": True}
     if state == "stopped":
-        kept = [
-            "Run ",
-            bold,
-            f" was stopped at {at_step(story)}. Nothing is lost: resume goes on from the last checkpoint.",
-        ]
-        return {"title": f"{name} is stopped", "sub": kept, "actions": [again]}
+        return stopped_head(status, story, bold, [again, *keep, discard])
     if state == "finished":
         return finished_head(status, story, bold)
     where = f" at {at_step(story)}" if event else ""
@@ -173,9 +173,59 @@ def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
             "actions": [
                 again | {"label": "Resume from the last checkpoint"},
                 {"label": "Change settings", "act": "copy"},
+                *keep,
+                discard,
             ],
         },
     }
+
+
+STOPS = (
+    {"label": "Pause", "act": "pause", "mark": "pause", "title": "Ends it at a checkpoint; resume goes on from there"},
+    {"label": "Stop and keep", "act": "keep", "mark": "stop", "title": "Leaves an adapter of the steps done so far"},
+    {"label": "Cancel", "act": "discard", "ghost": True, "title": "Puts the run into the bin, with a way back"},
+)
+
+
+def waiting_head(status: dict[str, Any], bold: dict[str, str]) -> dict[str, Any]:
+    """A run in the queue: its place, when it may start, and how to change that."""
+    place = status["queue"]
+    when = f"in about {charts.duration(place['seconds'])}" if place["seconds"] is not None else "when they have ended"
+    said = str(status.get("message") or "")
+    return {
+        "title": f"Waiting: place {place['position']} of {place['of']}",
+        "sub": ["Run ", bold, f" starts {when}; one run at a time works on the device. ", said],
+        "actions": [
+            {"label": "Sooner", "act": "sooner", "off": place["position"] == 1},
+            {"label": "Later", "act": "later", "off": place["position"] == place["of"]},
+            {"label": "Take out of the queue", "act": "pause", "mark": "stop"},
+            {"label": "Cancel", "act": "discard", "ghost": True},
+        ],
+    }
+
+
+def stopped_head(status: dict[str, Any], story: Story, bold: dict[str, str], actions: list[dict]) -> dict[str, Any]:
+    """A run that was stopped: what is left of it, and the ways on."""
+    partial = status.get("partial")
+    if partial:
+        kept = f" was stopped at step {partial['steps']} of {partial['of']}; the adapter of these steps is kept. "
+        compare = {"label": "Compare answers", "act": "open:compare", "mark": "next", "primary": True}
+        actions = [compare, *(action | {"primary": False} for action in actions)]
+        return {
+            "title": f"{bold['text']} is stopped and kept",
+            "sub": ["Run ", bold, kept, "Resume goes on."],
+            "actions": actions,
+        }
+    said = str(status.get("message") or "Nothing is lost: resume goes on from the last checkpoint.")
+    how = "paused" if status.get("how") == "pause" else "stopped"
+    if story.last is None:
+        return {
+            "title": f"{bold['text']} has not begun",
+            "sub": ["Run ", bold, " was taken out of the queue."],
+            "actions": actions,
+        }
+    sub = ["Run ", bold, f" was {how} at {at_step(story)}. {said}"]
+    return {"title": f"{bold['text']} is {how}", "sub": sub, "actions": actions}
 
 
 def finished_head(status: dict[str, Any], story: Story, bold: dict[str, str]) -> dict[str, Any]:

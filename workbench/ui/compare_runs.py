@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.ui import align_view, compare_view, state
+from workbench.ui import align_view, compare_view, context, state
 
 
 def named(status: dict[str, Any]) -> str:
@@ -15,13 +15,17 @@ def named(status: dict[str, Any]) -> str:
     where = f", block{'s' if len(blocks) > 1 else ''} {align_view.blocks_text(blocks)}" if blocks else ""
     strength = f", alpha {alpha:.3g}" if isinstance(alpha, (int, float)) else ""
     method = str(status.get("method") or "run")
+    if status.get("title"):
+        return str(status["title"])
+    if status.get("partial"):
+        strength += f", stopped at step {status['partial']['steps']} of {status['partial']['of']}"
     return f"{method.upper() if method in ('scit', 'dpo', 'sft') else method.capitalize()}{where}{strength}"
 
 
 def finished(visitor: str, run_id: Any) -> Any:
     """The finished run with this id, if the visitor may see it. Raises UserError."""
     run = state.run_of(state.open_workspace(visitor), str(run_id or ""))
-    if run is None or run.state != "finished":
+    if run is None or not context.usable(run.status()):
         raise UserError("Choose a finished run to compare with.")
     return run
 
@@ -44,7 +48,7 @@ def table_of(workspace: state.Workspace, run: Any) -> tuple[dict[str, Any], bool
     rows = []
     for one in state.runs_of(workspace.visitor)[:12]:
         status = one.status()
-        if status["state"] == "finished":
+        if context.usable(status):
             found = align_view.rows_of(status.get("result") or {}) or evaluated(workspace, one.id)
             row = {"run": one.id, "name": named(status), "pairs": status.get("pairs")}
             rows.append(row | ({"base": found[0], "aligned": found[-1]} if len(found) > 1 else {}))

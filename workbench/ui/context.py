@@ -48,6 +48,10 @@ class Seen:
         return sum(run["state"] == "finished" for run in self.runs)
 
     @property
+    def usable(self) -> int:
+        return sum(usable(run) for run in self.runs)
+
+    @property
     def live(self) -> bool:
         """Whether anything the header shows is still moving."""
         return any(run is not None and run["state"] in LIVE for run in (*self.runs, self.scoring))
@@ -55,10 +59,24 @@ class Seen:
 
 def look(workspace: Workspace) -> Seen:
     """Read the runs' states. Costs a few small files."""
-    runs = [run.status() for run in state.runs_of(workspace.visitor)[:60]]
+    runs = statuses(workspace.visitor)
     chosen = next((run for run in runs if run["run"] == workspace.run), None)
     scoring = state.run_of(workspace, workspace.separability_run) if workspace.separability_run else None
     return Seen(workspace, runs, chosen, scoring.status() if scoring else None)
+
+
+def statuses(visitor: str, most: int = 60) -> list[dict[str, Any]]:
+    """The states of the runs a visitor may see, newest first; a waiting one's ``queue`` is its place."""
+    from workbench.runs import queue
+
+    found, line = [], None
+    for run in state.runs_of(visitor)[:most]:
+        status = run.status()
+        if status["state"] == "queued":
+            line = queue.entries() if line is None else line
+            status["queue"] = queue.place(run, line)
+        found.append(status)
+    return found
 
 
 # -- header ------------------------------------------------------------------------------------------------------------
@@ -79,7 +97,7 @@ def header(seen: Seen) -> dict[str, Any]:
             {"item": "pairs", "label": "Pairs", "text": f"{pairs['name']}, {pairs['count']}" if pairs else None},
             {"item": "model", "label": "Model", "text": f"{model.get('name') or model.get('source')}{blocks}"},
             {"item": "device", "label": "Device", "text": device, "wait": device is None},
-            {"item": "run", "label": "Run", "text": run_name(run) if run else None, "dot": dot},
+            {"item": "run", "label": "Run", "text": title_of(run) if run else None, "dot": dot},
         ]
     }
 
@@ -134,6 +152,8 @@ def missing(seen: Seen, step: str) -> str:
         return "Step 2 needs pairs: load some in step 1."
     if step == "align" and not seen.workspace.picked and not seen.runs:
         return "Step 3 needs layers: pick at least one in step 2."
+    if step == "compare" and seen.usable:
+        return ""
     if step in ("compare", "export") and not seen.finished:
         return f"Step {STEPS.index(step) + 1} needs a finished run: align a model in step 3 first."
     return ""
@@ -146,7 +166,9 @@ def steps_line(seen: Seen) -> dict[str, Any]:
         "pairs": _pairs_words,
         "layers": _layers_words,
         "align": _align_words,
-        "compare": _result_words,
+        "compare": lambda seen: (
+            _result_words(seen) if seen.finished or not seen.usable else ("A stopped run", False, False)
+        ),
         "export": _result_words,
     }
     items = []
@@ -197,7 +219,7 @@ def _align_words(seen: Seen) -> Words:
         return run_words(seen.run), False, seen.run["state"] in ("failed", "interrupted")
     if not seen.workspace.picked and not seen.runs:
         return ("Pick layers first" if seen.workspace.pairs else "Needs pairs and layers"), False, False
-    return (f"{run_name(seen.run)} finished", True, False) if seen.run else ("Ready", False, False)
+    return (f"{title_of(seen.run)} finished", True, False) if seen.run else ("Ready", False, False)
 
 
 def _result_words(seen: Seen) -> Words:
@@ -226,11 +248,22 @@ def run_name(status: dict[str, Any]) -> str:
     return method
 
 
+def title_of(status: dict[str, Any]) -> str:
+    """What somebody called the run; without that, its short name. Text of a user: never part of a path or a command."""
+    return str(status.get("title") or "") or run_name(status)
+
+
+def usable(status: dict[str, Any]) -> bool:
+    """Whether a run has an aligned model: it is finished, or was stopped with what it had."""
+    return status["state"] == "finished" or bool(status.get("partial"))
+
+
 def run_words(status: dict[str, Any]) -> str:
     """Where a run stands, in a few words."""
     at = f"{status['step']} of {status['total']}" if status.get("total") else ""
     if status["state"] == "queued":
-        return "Waiting to start"
+        place = status.get("queue")
+        return f"Waiting, place {place['position']} of {place['of']}" if place else "Waiting to start"
     if status["state"] == "running":
         text = "Stopping" if status.get("stopping") else STAGES.get(status.get("stage") or "", "Starting")
         return f"{text}, {at}" if at and not status.get("stopping") else text
@@ -244,6 +277,10 @@ def run_words(status: dict[str, Any]) -> str:
             return f"Finished, win rate {rate:.2f}{span}"
         return "Finished"
     where = f" at step {status['step']}" if status.get("step") else ""
+    if status["state"] == "stopped" and status.get("partial"):
+        return f"Stopped and kept{where}"
+    if status["state"] == "stopped" and status.get("how") == "pause":
+        return f"Paused{where}"
     return {"stopped": "Stopped", "interrupted": "Interrupted", "failed": "Failed"}[status["state"]] + where
 
 
@@ -279,7 +316,7 @@ def _run_row(run: dict[str, Any], chosen: bool) -> Markup:
         Markup(' aria-current="true"') if chosen else "",
         send(run=run["run"]),
         sign,
-        run_name(run),
+        title_of(run),
         when,
         words,
     )

@@ -254,6 +254,7 @@ class Page:
 
         if event:  # annotations are strings here; Gradio looks for the class itself
             handler.__annotations__["sent"] = gr.EventData
+        handler.serves = getattr(fn, "__module__", "")  # for tests: whose actions it knows
         handler.__name__ = getattr(fn, "__name__", "handler").strip("<>_") or "handler"
         return handler
 

@@ -140,13 +140,32 @@ def lock_of(visitor: Any) -> threading.RLock:
         return _locks.setdefault(visitor, threading.RLock())
 
 
+def owner_mode() -> bool:
+    """Whether whoever opens the page is the owner of this machine and sees all its runs: RAHF_OWNER=1, or --owner.
+    Never on a public Space."""
+    return os.environ.get("RAHF_OWNER", "").lower() in ("1", "true", "yes") and not os.environ.get("SPACE_ID")
+
+
+def public() -> bool:
+    """Whether strangers may reach this page: then the terminal's runs are none of theirs."""
+    return bool(os.environ.get("SPACE_ID")) or os.environ.get("RAHF_PUBLIC", "") == "1"
+
+
+def may_use(visitor: Any, run: Run) -> bool:
+    """Whether this visitor may see and change this run: it is their own, or the terminal's of a page at home, or the
+    page is in owner mode."""
+    if not is_visitor(visitor):
+        return False
+    return run.owner == visitor or owner_mode() or (run.owner == "" and not public())
+
+
 def runs_of(visitor: Any) -> list[Run]:
-    """The alignments this visitor may see, newest first: their own and the terminal's."""
+    """The alignments this visitor may see, newest first: their own and, at home, the terminal's."""
     from workbench.runs.store import list_runs
 
     if not is_visitor(visitor):
         raise UserError(LOST)
-    return [run for run in list_runs() if run.owner in ("", visitor)]
+    return [run for run in list_runs() if may_use(visitor, run)]
 
 
 def run_of(workspace: Workspace, run_id: Any = None) -> Run | None:
@@ -154,9 +173,10 @@ def run_of(workspace: Workspace, run_id: Any = None) -> Run | None:
     from workbench.runs.store import open_run
 
     try:
-        return open_run(run_id if run_id is not None else workspace.run or "", owner=workspace.visitor)
+        run = open_run(run_id if run_id is not None else workspace.run or "")
     except UserError:
         return None
+    return run if may_use(workspace.visitor, run) else None
 
 
 # -- what is costly to load, shared by all visitors, never changed -----------------------------------------------------

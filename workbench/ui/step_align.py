@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import align_form, align_view, html, state
+from workbench.ui import align_form, align_view, html, runs_panel, state
 from workbench.ui.page import Page
 
+HOWS = ("pause", "keep", "discard")  # ways to stop a run
 TICK = 1.0  # seconds between two looks at a live run
 
 
@@ -28,10 +29,12 @@ def build(page: Page) -> None:
             live = html.view("align-live", elem_id="rw-align-live", elem_classes="rw-fill")
     seen = gr.State("")  # what this tab was last shown of the run, so that a tick without news sends nothing
     parts = [head, settings, live, seen]
+    runs = runs_panel.build(page, lambda visitor: show(visitor))
 
     def show(visitor: str) -> dict[Any, Any]:
         updates, mark, alive = drawn(visitor)
-        return dict(zip(parts, [*updates, mark], strict=True)) | {timer: gr.Timer(active=alive)}
+        shown = dict(zip(parts, [*updates, mark], strict=True))
+        return shown | {timer: gr.Timer(active=alive)} | runs.updates(visitor)
 
     def tick(visitor: str, mark: str) -> dict[Any, Any]:
         if mark == mark_of(visitor):
@@ -42,10 +45,12 @@ def build(page: Page) -> None:
             updates[settings] = column
         if not alive:  # the run has ended: the other steps may be open now
             updates |= {timer: gr.Timer(active=False)} | page.frame_updates(state.open_workspace(visitor))
+            updates |= runs.updates(visitor)
         return updates
 
     timer = gr.Timer(TICK, active=False)
-    outputs = [*parts, timer]
+    outputs = [*parts, timer, *runs.parts]
+    runs.wire(outputs)
     frame = [page.context, page.steps, page.live]
     page.on(timer.tick, tick, seen, [*outputs, *frame], quiet=True, concurrency_limit=None, trigger_mode="once")
     page.on_show("align", show, outputs)
@@ -70,8 +75,10 @@ def build(page: Page) -> None:
 
     def pressed(visitor: str, sent: dict) -> dict[Any, Any]:
         action = sent.get("action")
-        if action == "stop":
-            run_now(visitor).request_stop()
+        if action in HOWS:
+            stop(visitor, action)
+        elif action in ("sooner", "later"):
+            runs_panel.move(visitor, run_now(visitor), -1 if action == "sooner" else 1)
         elif action == "resume":
             resume(visitor)
         elif action == "copy":
@@ -104,11 +111,10 @@ def drawn(visitor: str) -> tuple[tuple[str, str, str], str, bool]:
             "",
             False,
         )
-    status, story, config = run.status(), align_view.story_of(run), config_of(run)
+    status, story, config = placed(run), align_view.story_of(run), config_of(run)
     alive = status["state"] in align_view.LIVE
     if fresh or status["state"] in ("failed", "interrupted"):
-        busy = "A run is working: wait for its end or stop it first." if alive else ""
-        column = align_form.new_run(workspace, past(visitor), busy, quiet=not fresh)
+        column = align_form.new_run(workspace, past(visitor), quiet=not fresh)
     else:
         column = align_form.of_run(status, config, story)
     values = (
@@ -124,8 +130,17 @@ def mark_of(visitor: str) -> str:
     run = state.run_of(state.open_workspace(visitor))
     if run is None:
         return ""
+    status = placed(run)
+    told = f"{status['state']} {status['stopping']} {status.get('queue')} {status['title']} {status['partial']}"
+    return f"{run.id} {told}@{align_view.story_of(run).version}"
+
+
+def placed(run: Any) -> dict[str, Any]:
+    """The run's status, with its place in the queue while it waits there."""
+    from workbench.runs import queue
+
     status = run.status()
-    return f"{run.id} {status['state']} {status.get('stopping')}@{align_view.story_of(run).version}"
+    return status | {"queue": queue.place(run)} if status["state"] == "queued" else status
 
 
 def column_moves(visitor: str) -> bool:
@@ -223,10 +238,11 @@ def copy(visitor: str) -> None:
         ):
             draft[name] = value
     _keep(visitor, draft=draft, new=True)
+    state.change(visitor, picked=config.get("layers") or state.open_workspace(visitor).picked)
 
 
 def start(visitor: str) -> None:
-    """Check everything, make the run, start its process, select it. Returns at once. Raises UserError."""
+    """Check everything, make the run, let it start when the device is free, select it. Returns at once. Raises UserError."""
     from workbench.rahf.config import RunConfig
     from workbench.runs import store, worker
 
@@ -234,8 +250,6 @@ def start(visitor: str) -> None:
         workspace = state.open_workspace(visitor)
         if not workspace.pairs:
             raise UserError("There are no pairs yet: load some in step 1.")
-        if any(run.active() for run in state.runs_of(visitor) if run.owner == visitor):
-            raise UserError("A run of yours is working already: wait for its end or stop it first.")
         values, wrong = align_form.read(align_form.draft_of(workspace), workspace)
         sentence = align_form.alpha_error(values.get("alpha"), align_form.measured(past(visitor), values))
         if wrong or sentence:
@@ -243,9 +257,9 @@ def start(visitor: str) -> None:
         config = RunConfig.from_dict(values)
         config.validate()
         run = store.create("align", config.to_dict(), owner=visitor)
-        worker.spawn(run)
-        _keep(visitor, new=False)
         state.change(visitor, run=run.id)
+        _keep(visitor, new=False)
+        worker.submit(run)
 
 
 def resume(visitor: str) -> None:
@@ -254,6 +268,19 @@ def resume(visitor: str) -> None:
 
     worker.resume(run_now(visitor))
     _keep(visitor, new=False)
+
+
+def stop(visitor: str, how: str) -> None:
+    """End the selected run, in one of the ways of ``HOWS``; a live one in the background. Returns at once."""
+    from workbench.runs import worker
+
+    run = run_now(visitor)
+    if how == "discard":
+        runs_panel.remember_deleted(visitor, run)
+    if run.active():
+        worker.stop_soon(run, how)
+    else:
+        worker.stop(run, how)
 
 
 def run_now(visitor: str) -> Any:

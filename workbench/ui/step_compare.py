@@ -128,7 +128,7 @@ class Step:
     def show(self, visitor: str) -> dict[Any, Any]:
         """Everything of the step, from disk."""
         workspace = state.open_workspace(visitor)
-        finished = [run for run in state.runs_of(visitor) if run.state == "finished"]
+        finished = [run for run in state.runs_of(visitor) if context.usable(run.status())]
         run = next((one for one in finished if one.id == workspace.run), finished[0] if finished else None)
         if run is None:
             raise UserError("Step 4 needs a finished run: align a model in step 3 first.")
@@ -138,7 +138,7 @@ class Step:
         table, busy = compare_runs.table_of(workspace, run)
         samples = read_samples(run.path, 1)
         return {
-            self.head: html.value(compare_view.head(context.run_name(status), status)),
+            self.head: html.value(compare_view.head(context.title_of(status), status)),
             self.prompt: workspace.settings.get("asked") or (samples[0]["prompt"] if samples else ""),
             self.run: gr.Dropdown(
                 choices=[(compare_runs.named(one.status()), one.id) for one in finished], value=run.id

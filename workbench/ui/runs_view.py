@@ -1,0 +1,136 @@
+"""What step 3 shows of all runs, as the JSON of static/runs.js: the list, the bin, and runs beside each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.runs import comparing
+from workbench.runs.store import Run
+from workbench.ui import align_form, charts, context
+from workbench.ui.state import Workspace
+
+COLOURS = ("ink", "ink-2", "ink-3", "ink-2")  # colours have meanings here; runs are told apart by dashes and names
+MOST = 4  # runs beside each other
+LABELS = {
+    "loss": ("Loss of stage 3", "mean distance to the shifted states, by step"),
+    "fit": ("Distance left", "mean over blocks, as a share of the shift, by step"),
+    "preferred": ("Preferred share of answers", "on held-out prompts, by step"),
+    "win_rate": ("Win rate", "against base on held-out prompts, by step"),
+    "coherence": ("Coherence", "share of fluent answers, by step"),
+}
+
+
+def panel(
+    workspace: Workspace, statuses: Sequence[dict[str, Any]], binned: Sequence[Run], compared: Sequence[Run]
+) -> dict[str, Any]:
+    """The whole view. ``statuses`` are of the runs the visitor may see, newest first."""
+    kept = workspace.settings.get("runs") or {}
+    chosen = [run.id for run in compared]
+    undo = next((run for run in binned if run.id == kept.get("undo")), None)
+    return {
+        "rows": [row(status, status["run"] == workspace.run, status["run"] in chosen) for status in statuses],
+        "undo": {"run": undo.id, "text": f"{undo.about()['title'] or undo.id} is in the bin."} if undo else None,
+        "bin": [{"run": run.id, "name": run.about()["title"] or run.id} for run in binned],
+        "compared": beside(compared) if len(compared) > 1 else None,
+        "picked": len(chosen),
+    }
+
+
+def row(status: dict[str, Any], selected: bool, compared: bool) -> dict[str, Any]:
+    """One run of the list."""
+    state, place = status["state"], status.get("queue")
+    live = state in context.LIVE
+    began = status.get("started") or status.get("created")
+    words = context.run_words(status)
+    if place and place["seconds"] is not None:
+        words += f", starts in about {charts.duration(place['seconds'])}"
+    elif state == "running" and isinstance(status.get("seconds_left"), (int, float)):
+        words += f", about {charts.duration(status['seconds_left'])} left in this stage"
+    return {
+        "run": status["run"],
+        "name": context.title_of(status),
+        "id": status["run"],
+        "title": status["title"],
+        "note": status["note"],
+        "state": "live" if state == "running" else "err" if state in ("failed", "interrupted") else state,
+        "words": words,
+        "when": time.strftime("%d %b %H:%M", time.localtime(began)) if began else "",
+        "took": charts.duration(status.get("seconds")) if status.get("seconds") else "",
+        "selected": selected,
+        "compared": compared,
+        "sooner": bool(place) and place["position"] > 1,
+        "later": bool(place) and place["position"] < place["of"],
+        "waits": bool(place),
+        "can_delete": not live,
+    }
+
+
+def beside(runs: Sequence[Run]) -> dict[str, Any]:
+    """Runs beside each other: the settings that differ, the figures, and their curves in one drawing each."""
+    found = comparing.compare(runs)
+    names = [context.title_of(run.status()) for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{number} {name}" for number, name in enumerate(names, 1)]
+    return {
+        "names": names,
+        "settings": [[align_form.label(row["name"]), *map(value_text, row["values"])] for row in found["settings"]],
+        "same": found["same"],
+        "figures": [[said(row["name"]), *map(value_text, row["values"])] for row in found["figures"]],
+        "charts": [overlay(name, lines, names) for name, lines in found["curves"].items()],
+    }
+
+
+def overlay(name: str, lines: Sequence[Sequence[Sequence[float]]], names: Sequence[str]) -> dict[str, Any]:
+    """One measure of several runs in one chart, each line with its run's name at its end."""
+    title, sub = LABELS[name]
+    total = int(max(point[0] for line in lines for point in line)) or 1
+    top = charts.ceiling(max(point[1] for line in lines for point in line)) if name in ("loss", "fit") else 1.0
+    drawn, labels = [], []
+    for number, line in enumerate(lines):
+        points = [[round(100 * x / total, 2), round(100 * min(max(y / top, 0.0), 1.0), 2)] for x, y in line]
+        if points:
+            drawn.append(
+                {"points": charts.thin(points), "color": COLOURS[number % 4], "dash": charts.DASHES[number % 6]}
+            )
+            labels.append((number, points[-1]))
+    heights = charts.spread([point[1] + (9 if point[1] < 80 else -9) for _, point in labels])  # beside their lines
+    last = [line[-1][1] if line else None for line in lines]
+    ends = [f"{names[i]} {charts.short(value)}" for i, value in enumerate(last) if value is not None]
+    return {
+        "name": title,
+        "title": f"{title}: {', '.join(ends)}",
+        "sub": sub,
+        "x": charts.x_ticks(total),
+        "y": charts.y_ticks(0, top),
+        "lines": drawn,
+        "labels": [
+            {"x": 100.0, "y": height, "side": "r", "strong": names[number]}
+            for (number, _), height in zip(labels, heights, strict=True)
+        ],
+        "table": {"head": ["Run", "Step", title], "rows": _rows(lines, names)},
+    }
+
+
+def said(name: str) -> str:
+    """A figure's name for a reader."""
+    return name.replace("_", " ").capitalize()
+
+
+def value_text(value: Any) -> str:
+    """A setting or figure as text; a dash where there is none."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value)
+    return str(value)[:200]
+
+
+def _rows(lines: Sequence[Sequence[Sequence[float]]], names: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for name, line in zip(names, lines, strict=True):
+        rows += [[name, f"{x:.0f}", charts.short(y)] for x, y in charts.thin(line, 12)]
+    return rows
