@@ -186,6 +186,7 @@ def test_an_adapter_is_compared_with_its_own_base(run, model, pairs):
             with acting(loaded, name):
                 assert torch.equal(loaded.model(ids).logits, said) == (off == (name is None))
         assert torch.equal(loaded.model(ids).logits, said)
+    assert not any(weight.requires_grad for weight in loaded.model.parameters())  # as it was loaded
     loaded.model.base_model.enable_adapter_layers()
     with pytest.raises(UserError, match="no adapter 'other'"):
         rep.analyse(loaded, pairs, permutations=20, untrained=False, after="other")

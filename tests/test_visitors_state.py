@@ -147,3 +147,19 @@ def test_the_split_is_coloured_by_the_seed_that_steps_1_and_3_show(tmp_path, mon
     step.colour = "colour"
     step.colour_by(VISITOR, {"column": "split"})
     assert asked == [7]
+
+
+def test_undo_in_a_tab_that_has_not_seen_the_last_change_is_refused(tmp_path):
+    def version():
+        return state.open_workspace(VISITOR).pairs["fingerprint"]
+
+    bring(tmp_path)
+    pairs_edit.remove_pairs(VISITOR, [1])
+    seen = version()
+    pairs_edit.change_pair(VISITOR, 3, "written in another tab", "a long answer", "b")
+    with pytest.raises(pairs_data.UserError, match="another tab"):
+        pairs_edit.step(VISITOR, "undo", seen)
+    latest = version()
+    assert pairs_edit.step(VISITOR, "undo", latest) == "changed pair 3"
+    assert pairs_edit.step(VISITOR, "undo", latest) == "removed pair 1", "two quick presses are two"
+    assert pairs_edit.step(VISITOR, "redo", version()) == "removed pair 1"

@@ -266,6 +266,7 @@ def acting(loaded: LoadedModel, adapter: str | None) -> Iterator[None]:
         raise UserError(f"{loaded.name} has no adapter {adapter!r}: load the run's adapter first.")
     tuner, before = model.base_model, list(model.active_adapters)
     off = any(getattr(module, "disable_adapters", None) is True for module in model.modules())
+    trained = [(weight, weight.requires_grad) for weight in model.parameters()]  # set_adapter makes all of it trainable
     try:
         if adapter is None:
             tuner.disable_adapter_layers()
@@ -279,3 +280,5 @@ def acting(loaded: LoadedModel, adapter: str | None) -> Iterator[None]:
             tuner.disable_adapter_layers()
         else:
             tuner.enable_adapter_layers()
+        for weight, wanted in trained:
+            weight.requires_grad_(wanted)

@@ -119,11 +119,16 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and 0 < value < 2**62
 
 
-def step(visitor: str, way: str) -> str:
-    """Undo or redo; what it was about."""
+def step(visitor: str, way: str, version: Any = None) -> str:
+    """Undo or redo; what it was about. A tab that saw another ``version`` than there is now may mean another change:
+    it is refused, unless that version is one that the same way just left (two quick presses)."""
     with state.lock_of(visitor):
         workspace = state.open_workspace(visitor)
-        about = pairs_history.last_step(workspace.pairs or {}, way)
+        record = workspace.pairs or {}
+        left = {entry.get("fingerprint") for entry in record.get("redo" if way == "undo" else "undo") or []}
+        if version not in (None, record.get("fingerprint"), *left):
+            raise UserError(STALE)
+        about = pairs_history.last_step(record, way)
         pairs_history.step(workspace, way)
     return about
 

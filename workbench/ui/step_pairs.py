@@ -404,7 +404,7 @@ class PairsStep(PairsLayout):
         elif action == "remove_found":
             pairs_edit.remove_pairs(visitor, pairs_table.ids_found(visitor, sent), version)
         elif action in ("undo", "redo"):
-            pairs_edit.step(visitor, action)
+            pairs_edit.step(visitor, action, version)
         else:
             raise UserError(OLD_PAGE)
         updates = self.show(visitor)
