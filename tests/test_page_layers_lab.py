@@ -228,3 +228,14 @@ def test_what_an_alignment_moved(aligned, captured):
     tab.set_viewport_size({"width": 390, "height": 844})
     expect(panel.locator(".rw-duo")).to_be_visible()
     assert overflow(tab) <= 0
+
+
+def test_a_picture_that_is_replaced_while_its_points_glide_draws_no_more(captured):
+    captured.evaluate("""async () => {
+      const slider = document.querySelector('#rw-layer'), frame = () => new Promise(requestAnimationFrame);
+      slider.value = +slider.value ? 0 : 1;
+      slider.dispatchEvent(new Event('input', {bubbles: true}));
+      await frame();
+      rw.layers.scatter.end();
+      for (let i = 0; i < 60; i++) await frame();
+    }""")

@@ -173,7 +173,7 @@
         and however fast the slider moves; when they have arrived plotly takes over. */
     const move = () => {
       words();
-      if (!ready) return;
+      if (!ready || ended) return;
       hideTip();
       if (drawn !== (solid() ? 3 : 2)) return draw();
       if (drawn === 3) return L.projection === kind ? roll() : draw();
@@ -182,6 +182,7 @@
       cancelAnimationFrame(wanted);
       let began = 0;
       const step = now => {
+        if (ended) return; // a new picture has taken the place of this one
         began = began || now;
         const t = length ? Math.min(1, (now - began + 16) / length) : 1;
         shown = between(from, to, eased(t));
@@ -192,7 +193,9 @@
       };
       const arrive = async () => {
         wanted = 0;
+        if (ended) return;
         if ((plot._fullLayout.selections || []).length) await plotly.relayout(plot, { selections: [] });
+        if (ended) return;
         if (repaint) await plotly.react(plot, to.map((t, i) => ({ ...look[i], ...t })), layout(), config);
         else await plotly.animate(plot, { data: to, traces: [0, 1, 2, 3, 4] },
           { transition: { duration: 0 }, frame: { duration: 0, redraw: false }, mode: 'immediate' }).catch(() => {});
@@ -329,6 +332,7 @@
       axisOf: (id, layer) => { const i = P.index.get(id); if (i === undefined) return null; const at = P.places(layer); return [at[i], at[P.n + i]]; },
       end: () => {
         ended = true;
+        cancelAnimationFrame(wanted);
         stop();
         sized.disconnect();
         document.removeEventListener('visibilitychange', hidden);
