@@ -1,6 +1,7 @@
 """Step 2 behind the page: which capture is on view, what an alignment moved, dropping and undoing, tokens on demand."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -60,6 +61,25 @@ def test_captures_are_kept_per_pooling_and_site(workspace):
     assert layers_runs.config_of(workspace) | {"pairs": ""} == {
         "model": "demo", "pairs": "", "pooling": "last", "site": "mlp", "local": True,
     }  # fmt: skip
+
+
+def test_captures_that_nothing_leads_to_are_deleted_but_the_newest(workspace):
+    folder = state.open_workspace(VISITOR).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = [folder / f"captured-{number}.jsonl" for number in range(8)]
+    for copy in copies:
+        copy.write_text("{}")
+        os.utime(copy, (0, 0))
+    young = folder / "captured-young.jsonl"
+    young.write_text("{}")
+    runs = [finished(pairs=str(copy)) for copy in copies]
+    others = store.create("separability", {"pairs": "demo"}, owner="z" * 32)
+    remember(runs[0])
+    layers_runs.tidy(VISITOR)
+    left = [run.path.exists() for run in runs]
+    assert left == [True, False, False, False, True, True, True, True]
+    assert [copy.exists() for copy in copies] == left
+    assert young.exists() and others.path.exists()
 
 
 def test_other_pairs_and_other_models_do_not_show_an_old_capture(workspace):

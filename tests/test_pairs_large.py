@@ -356,3 +356,25 @@ def test_cells_and_rows_that_are_made_to_take_memory_or_time(monkeypatch, tmp_pa
     with open_file(path, "rows") as table:
         assert len(table.head) < 5, "lists count as texts do: only so many rows are held at once"
         assert len(list(table.rows())) == 12
+
+
+def test_a_text_that_parquet_stores_once_is_not_held_once_per_row(tmp_path):
+    """A file of some kilobytes whose every row names the same long text: read a few rows at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    from workbench.pairs import readers
+
+    long, count = "x" * 1_000_000, 3_000
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([long]))
+    columns = {"prompt": [f"p{n}" for n in range(count)], "chosen": once, "rejected": ["no"] * count}
+    path = tmp_path / "once.parquet"
+    parquet.write_table(pa.table(columns), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 1_000_000
+    before = pa.total_allocated_bytes()
+    largest = 0
+    with readers.open_file(path, path.name) as table:
+        for number, (_, row) in zip(range(10), table.rows(), strict=False):
+            assert len(row["chosen"]) == len(long), number
+            largest = max(largest, pa.total_allocated_bytes() - before)
+    assert largest < 2 * readers.PARQUET_WORST, largest

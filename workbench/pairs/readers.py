@@ -27,6 +27,7 @@ TYPES = ".jsonl, .json, .csv, .tsv or .parquet (.gz of the text ones)"
 MOST_BYTES = 8 << 30  # unpacked: beyond this a small .gz could fill the disk
 SNIFFED = 1 << 16
 BLOCK = 1 << 20
+PARQUET_BYTES, PARQUET_WORST = 2 << 20, 1 << 28  # of a batch: as it should be, and if every row named the longest text
 _MAGIC = {
     b"PK\x03\x04": "a zip archive or an Excel file",
     b"%PDF": "a PDF",
@@ -226,16 +227,20 @@ def open_parquet(file: BinaryIO, name: str) -> Table:
     if not total:
         raise UserError(f"{name} has columns ({', '.join(columns)}) but no rows: give at least one pair.")
     unpacked = sum(group.total_byte_size for group in groups)
-    step = max(1, min(1000, (2 << 20) * total // max(unpacked, 1)))
+    # A text that is stored once can be named by every row: no cell is larger than its column's part of a group.
+    longest = max(g.column(k).total_uncompressed_size for g in groups for k in range(g.num_columns))
+    step = max(1, min(1000, PARQUET_BYTES * total // max(unpacked, 1), PARQUET_WORST // max(longest, 1)))
     done = 0
 
     def rows() -> Iterator[Numbered]:
         nonlocal done
         try:
             for batch in opened.iter_batches(step, use_threads=False):
-                for row in batch.to_pylist():
-                    done += 1
-                    yield done, row
+                some = max(1, batch.num_rows * PARQUET_BYTES // max(batch.nbytes, 1))
+                for start in range(0, batch.num_rows, some):
+                    for row in batch.slice(start, some).to_pylist():
+                        done += 1
+                        yield done, row
         except errors as error:
             raise damaged(error) from error
 

@@ -6,6 +6,8 @@ at once; captures of an aligned model in ``settings["layers_moves"]``.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from workbench.runs.store import Run
 
 LIVE = ("queued", "running")
+LOOSE = 4  # captures kept although no choice leads to them: an undo may lead there again
+YOUNG = 3600  # seconds
 
 
 def site_of(workspace: Workspace) -> str:
@@ -82,7 +86,31 @@ def begin(visitor: str, config: dict[str, Any]) -> Run:
 
     run = store.create("separability", config, owner=visitor)
     worker.spawn(run)
+    tidy(visitor)
     return run
+
+
+def tidy(visitor: str) -> None:
+    """Delete the visitor's captures that no choice leads to any more, but for the newest, and the copies of pairs that
+    no run names. What is young stays: another tab may be about to name it."""
+    from workbench.runs import store
+
+    workspace = state.open_workspace(visitor)
+    kept = [workspace.settings.get(name) or {} for name in ("layers_runs", "layers_moves")]
+    named = {entry["run"] for entries in kept for entry in entries.values()} | {workspace.separability_run}
+    mine = store.list_runs(owner=visitor, all=True)
+    loose = [run for run in mine if run.kind == "separability" and run.id not in named]
+    for run in [run for run in loose[LOOSE:] if not run.active()]:
+        with contextlib.suppress(UserError):  # something works on it again
+            run.delete()
+    used = set()
+    for run in mine:
+        with contextlib.suppress(UserError):  # deleted just now, or its settings are damaged
+            used.add(str(run.config().get("pairs")))
+    for copy in workspace.folder.glob("captured-*.jsonl"):
+        with contextlib.suppress(OSError):
+            if str(copy) not in used and time.time() - copy.stat().st_mtime > YOUNG:
+                copy.unlink()
 
 
 def stop(run: Run | None) -> None:

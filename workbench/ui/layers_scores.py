@@ -99,7 +99,7 @@ TABLE = [  # key of the value, title, keys of its interval, digits, what it mean
         (),
         3,
         "The share of random swaps that reach the block's AUC: the smaller, the less it is luck. "
-        "It cannot be smaller than one over the number of swaps.",
+        "It cannot be smaller than one over the number of swaps and one.",
     ),
 ]
 EXPLANATIONS = [
