@@ -66,7 +66,7 @@
     const cols = h('div', { class: 'cols' }, h('div', { class: 'bg' }, background(v.axis, v.blocks),
       h('span', { class: 'only-sm inlab', style: `bottom:calc(${v.axis.ticks[0].at}% + 4px)` }, 'AUC 1.0'),
       h('span', { class: 'only-sm inlab', style: `bottom:calc(${v.axis.chance}% - 14px)` }, '0.5'),
-      h('span', { class: 'only-sm inlab', style: `bottom:calc(${v.axis.chance}% - 14px);left:20%` }, 'chance, 95% of shuffles')));
+      h('span', { class: 'only-sm inlab', style: `bottom:calc(${v.axis.chance}% - 14px);left:20%` }, 'chance, 95% of swaps')));
     put(cols, { '--n': n });
     const buttons = v.blocks.map(b => block(b, size));
     cols.append(...buttons);
