@@ -101,6 +101,7 @@ def test_own_file_hostile_text_editing(page, server, tmp_path):  # noqa: F811
     editor.get_by_label("Rejected", exact=True).fill("  ")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#rw-error [role=alert]")).to_contain_text("empty")
+    expect(page.locator("#rw-error [role=alert]")).to_be_in_viewport()  # the editor stands far below the page's top
     editor.get_by_role("button", name="Remove").click()
     expect(page.locator("#rw-context")).to_contain_text("own.csv, 24")
     expect(page.locator("#rw-error [role=alert]")).to_have_count(0)

@@ -273,7 +273,7 @@ def _reaches(row: Mapping[str, Any], score: Mapping[str, float]) -> bool:
 def lead(found: Mapping[str, Any]) -> str:
     """The sentences under the title: what was measured, and why these blocks are suggested."""
     cut = int(found.get("cut") or 0)
-    parts = [f"A linear probe on {found.get('pairs', 0):,} pairs it never saw."]
+    parts = [f"Each of the {found.get('pairs', 0):,} pairs is scored by a linear probe that never saw it."]
     parts.append(str(found.get("reason") or ""))
     if cut:
         parts.append("One pair was too long and was cut." if cut == 1 else f"{cut:,} pairs were too long and were cut.")

@@ -126,7 +126,7 @@
     ];
     return el('div', { class: 'plot', style: `--h:${spec.height || 118}px;--l:34px` },
       el('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none', role: 'img', 'aria-label': spec.name }, shapes), dots, labels,
-      spec.empty && el('span', { class: 'plot-empty' }, spec.empty));
+      spec.empty && el('span', { class: 'plot-empty' }, el('span', {}, spec.empty)));
   }
 
   /** A chart with its finding as title, and its numbers one click away. */

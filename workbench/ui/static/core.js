@@ -64,6 +64,14 @@
     else (waiting[view] = waiting[view] || []).push(start);
   };
 
+  /* The error line stands at the page's top; where that is out of sight, the line comes along. */
+  const along = () => {
+    const line = document.getElementById('rw-error');
+    line.classList.remove('rw-along');
+    line.classList.toggle('rw-along', Boolean(line.querySelector('[role=alert]')) && line.getBoundingClientRect().top < 0);
+  };
+  addEventListener('scroll', () => { if (document.querySelector('#rw-error.rw-along')) along(); }, { passive: true });
+
   rw.define('markup', (host, send) => {
     host.addEventListener('click', event => {
       const button = event.target.closest('[data-send]');
@@ -75,6 +83,7 @@
       const next = document.createElement('div');
       next.innerHTML = (data && data.html) || '';
       children(host, next);
+      if (host.closest('#rw-error')) along();
     };
   });
 
