@@ -141,8 +141,6 @@ def token_report(
     else:
         lengths = every = token_lengths(pairs, model, progress)
     prompt, chosen, rejected = lengths.T
-    prompt_edges, prompt_open = bin_edges(prompt)
-    edges, is_open = bin_edges(np.concatenate([chosen, rejected]))
     return {
         **{
             f"{name}_tokens": percentiles(lengths[:, column]) | {"max": int(every[:, column].max())}
@@ -153,15 +151,19 @@ def token_report(
         "too_long_share": float(_over(lengths, limits).mean()),
         "sample": sample,
         "limits": {"prompt": limits.prompt, "completion": limits.completion},
-        "histograms": {
-            "prompt": {"edges": prompt_edges, "counts": bin_counts(prompt, prompt_edges), "open": prompt_open},
-            "answers": {
-                "edges": edges,
-                "chosen": bin_counts(chosen, edges),
-                "rejected": bin_counts(rejected, edges),
-                "open": is_open,
-            },
-        },
+        "histograms": histograms(prompt, chosen, rejected),
+    }
+
+
+def histograms(prompt: np.ndarray, chosen: np.ndarray, rejected: np.ndarray) -> dict[str, Any]:
+    """Counts of the lengths [N] as plain JSON values: {prompt: {edges, counts, open}, answers: {edges, chosen,
+    rejected, open}}; see :func:`bin_edges` for what an open histogram is."""
+    prompt_edges, prompt_open = bin_edges(prompt)
+    edges, is_open = bin_edges(np.concatenate([chosen, rejected]))
+    sides = {"chosen": bin_counts(chosen, edges), "rejected": bin_counts(rejected, edges)}
+    return {
+        "prompt": {"edges": prompt_edges, "counts": bin_counts(prompt, prompt_edges), "open": prompt_open},
+        "answers": {"edges": edges, **sides, "open": is_open},
     }
 
 

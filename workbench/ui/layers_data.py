@@ -88,11 +88,16 @@ def pairs_of(run: Run) -> tuple[PreferencePairs, dict[int, int]]:
 
 def pair_ids(run: Run) -> np.ndarray:
     """The ids [N] of the measured pairs, in the order of all coordinates."""
+    return _measured(run, "pair_ids")
+
+
+def _measured(run: Run, name: str) -> np.ndarray:
+    """One small array of a capture, without its states. Raises UserError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(run.path / "activations.safetensors"), framework="numpy") as file:
-            return file.get_tensor("pair_ids")
+            return file.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise UserError("The states of this capture are missing or damaged: capture all blocks again.") from error
 
@@ -189,13 +194,7 @@ def colour_values(run: Run, column: Any, seed: int = 0) -> dict[str, Any]:
 
 def _lengths(run: Run) -> np.ndarray:
     """The completion tokens [N, 2] of both sides of the measured pairs."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(run.path / "activations.safetensors"), framework="numpy") as file:
-            return file.get_tensor("lengths")
-    except (OSError, SafetensorError) as error:
-        raise UserError("The states of this capture are missing or damaged: capture all blocks again.") from error
+    return _measured(run, "lengths")
 
 
 def ask_umap(run: Run) -> None:

@@ -95,24 +95,14 @@ def character_report(workspace: Workspace) -> dict[str, Any]:
     """Lengths in characters, in the form of :func:`lengths_of` (its percentiles and histograms)."""
 
     def report() -> dict[str, Any]:
-        from workbench.pairs.lengths import bin_counts, bin_edges, percentiles
+        from workbench.pairs.lengths import histograms, percentiles
 
         prompt, chosen, rejected = characters_of(workspace).T
-        prompt_edges, prompt_open = bin_edges(prompt)
-        edges, is_open = bin_edges(np.concatenate([chosen, rejected]))
         return {
             "prompt_tokens": percentiles(prompt),
             "chosen_tokens": percentiles(chosen),
             "rejected_tokens": percentiles(rejected),
-            "histograms": {
-                "prompt": {"edges": prompt_edges, "counts": bin_counts(prompt, prompt_edges), "open": prompt_open},
-                "answers": {
-                    "edges": edges,
-                    "chosen": bin_counts(chosen, edges),
-                    "rejected": bin_counts(rejected, edges),
-                    "open": is_open,
-                },
-            },
+            "histograms": histograms(prompt, chosen, rejected),
         }
 
     return _reports.get(state.pairs_key(workspace), report)
