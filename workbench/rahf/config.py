@@ -45,10 +45,24 @@ class RunConfig:
         "Blocks whose outputs are moved, counted from 0; auto takes those where held-out probes read preference best.",
     )
     alpha: float | None = _setting(
-        None, "How far states are moved along the difference; auto sets it from the relative strength.", low=0, high=100
+        None,
+        "How far states are moved along the difference; auto sets it from the relative strength, or by calibration.",
+        low=0,
+        high=100,
     )
-    relative_strength: float = _setting(
-        0.26, "What auto aims at: the mean length of the shift as a share of the state's own length.", low=0.01, high=1
+    relative_strength: float | None = _setting(
+        None,
+        "The mean length of the shift as a share of the state's own length; auto tries a ladder of strengths and takes "
+        "the one that gains most while answers stay fluent.",
+        low=0.01,
+        high=2,
+    )
+    calibration_prompts: int = _setting(48, "Prompts answered at every strength of the ladder.", low=4, high=1000)
+    drift_limit: float = _setting(
+        0.1,
+        "The share of answers that may become unlike language (unlikely under the base, stuck, far too long or short).",
+        low=0,
+        high=1,
     )
     foundation: str = _setting(
         "base", "The model that gets the adapter: base, or the instructed model of step 1.", ("base", "instructed")
@@ -69,6 +83,9 @@ class RunConfig:
     held_out: int = _setting(
         200, "The most pairs kept from training to judge it by, never more than a third.", low=2, high=100_000
     )
+    step1_share: float = _setting(
+        0.5, "The share of training pairs that step 1 learns from; steps 2 and 3 use the others.", low=0.05, high=0.95
+    )
     lora_rank: int = _setting(8, "The rank of the adapters.", low=1, high=1024)
     lora_alpha: int = _setting(
         16, "The scale of the adapters: their effect is multiplied by this over the rank.", low=1, high=4096
@@ -80,14 +97,34 @@ class RunConfig:
         ("all", "attention"),
     )
     label_smoothing: float = _setting(0.2, "Label smoothing of SCIT's contrastive term.", low=0, high=0.5)
+    instruct_tuning: str = _setting(
+        "lora",
+        "What step 1 trains: an adapter, or all weights of the blocks (the paper; needs several times the memory).",
+        ("lora", "full"),
+    )
     instruct_steps: int = _setting(80, "Optimiser steps of step 1 (for each model of Dual).", low=1, high=10**6)
+    instruct_epochs: float | None = _setting(
+        None, "Passes over the pairs in step 1, in place of a number of steps.", low=0.01, high=1000
+    )
     instruct_batch: int = _setting(8, "Pairs a step in step 1.", low=1, high=4096)
     instruct_rate: float = _setting(2e-3, "Learning rate of step 1.", low=1e-9, high=1)
     align_steps: int = _setting(200, "Optimiser steps of step 3.", low=1, high=10**6)
+    align_epochs: float | None = _setting(
+        None, "Passes over the answers in step 3, in place of a number of steps.", low=0.01, high=1000
+    )
     align_batch: int = _setting(16, "Answers a step in step 3.", low=1, high=4096)
     align_rate: float = _setting(3e-3, "Learning rate of step 3.", low=1e-9, high=1)
     warmup: float = _setting(0.1, "The share of steps over which the learning rate rises.", low=0, high=1)
     schedule: str = _setting("cosine", "How the learning rate goes on after warm-up.", ("constant", "linear", "cosine"))
+    optimizer: str = _setting(
+        "adamw",
+        "The optimiser: AdamW, Adafactor (less memory), or AdamW with 8-bit states (bitsandbytes).",
+        ("adamw", "adafactor", "adamw_8bit"),
+    )
+    weight_decay: float = _setting(
+        0.0, "The share by which weights shrink a step, times the learning rate.", low=0, high=1
+    )
+    max_grad_norm: float = _setting(1.0, "Longer gradients are shortened to this length.", low=1e-6, high=1e6)
     accumulation: int = _setting(
         1, "Batches whose gradients are added up for one step, to save memory.", low=1, high=4096
     )
@@ -104,6 +141,12 @@ class RunConfig:
     checkpoint_every: int = _setting(50, "Steps between two checkpoints.", low=1, high=10**6)
     device: str = _setting("auto", "Where to compute: auto, cpu, cuda or mps.")
     dtype: str = _setting("auto", "Number format of the weights: auto, float32, bfloat16 or float16.")
+    quantization: str = _setting(
+        "none", "Holds the base's weights in 8 or 4 bits, to save memory (bitsandbytes).", ("none", "8bit", "4bit")
+    )
+    stop_on_collapse: bool = _setting(
+        True, "Ends step 3 when a look finds that answers have fallen apart, and keeps the last adapter that was sound."
+    )
     force: bool = _setting(False, "Goes on to step 3 even when step 1 is judged to have learned nothing.")
 
     @property

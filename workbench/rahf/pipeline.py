@@ -75,7 +75,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     examples = make_examples(bench.loaded, bench.split.fit, config, bench.limits)
     patterns = Patterns(bench.loaded, examples, config, layers)
     unit = patterns.collect(progress)
-    alpha = config.alpha if config.alpha is not None else choose_alpha(unit, config.relative_strength)
+    alpha = config.alpha if config.alpha is not None else choose_alpha(unit, config.relative_strength or 0.26)
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
     progress("patterns", message=_strength_sentence(alpha, strength), relative_strength=strength, alpha=alpha)
     _save_steering(patterns, folder, bench.stamp)
