@@ -31,8 +31,8 @@ ALIGNED = "aligned"
 class Baseline:
     """What the base does on a set of pairs; every other model is held against it.
 
-    ``fluent_below``: the mean negative log-likelihood (nats a token, under the base) that 99% of the base's own answers
-    stay below.
+    ``surprise``: how unlikely it finds its own answers, the mean negative log-likelihood of each in nats a token;
+    ``fluent_below``: the value that 99% of these stay below.
     """
 
     pairs: list
@@ -40,6 +40,7 @@ class Baseline:
     scores: np.ndarray | None
     chosen: np.ndarray
     rejected: np.ndarray
+    surprise: np.ndarray
     fluent_below: float
 
 
@@ -73,28 +74,41 @@ def make_baseline(
     surprise = -score_completions(loaded, rows_of(loaded, prompts, answers, limits)).numpy()
     chosen, rejected = likelihoods(loaded, rows, limits)
     scores = judge.scores(prompts, [answer.text for answer in answers]) if judge else None
-    return Baseline(rows, answers, scores, chosen, rejected, float(np.percentile(surprise, 99)))
+    return Baseline(rows, answers, scores, chosen, rejected, surprise, float(np.percentile(surprise, 99)))
 
 
-@torch.inference_mode()
 def kl_from_base(loaded: LoadedModel, adapter: str, rows: Sequence[Encoded]) -> np.ndarray:
     """KL(aligned || base) along each answer, nats an answer, float64 [N].
 
     At every token of an answer the aligned model drew, the exact divergence of the two next-token distributions; their
     sum is an unbiased estimate of the divergence of the two distributions over answers.
     """
-    result = np.zeros(len(rows))
-    for some in by_length(rows, 4096):
+    return beside_base(loaded, adapter, rows)[0]
+
+
+@torch.inference_mode()
+def beside_base(loaded: LoadedModel, adapter: str, rows: Sequence[Encoded]) -> tuple[np.ndarray, np.ndarray]:
+    """What one pass of either model over the answers tells: the divergence (see :func:`kl_from_base`), and how
+    unlikely the base finds each answer (its mean negative log-likelihood, nats a token); two float64 [N]."""
+    divergence, surprise = np.zeros(len(rows)), np.zeros(len(rows))
+    for some in by_length(rows, _budget(loaded)):
         batch = [rows[index] for index in some]
         logps = []
         for names in ([adapter], []):
             activate(loaded, names)
-            logits, _, mask = completion_logits(loaded.model, batch, loaded.boundary.pad_id, loaded.device)
+            logits, targets, mask = completion_logits(loaded.model, batch, loaded.boundary.pad_id, loaded.device)
             logps.append(torch.log_softmax(logits.float(), dim=-1))
-        divergence = (logps[0].exp() * (logps[0] - logps[1])).sum(-1)
-        result[some] = (divergence * mask).sum(1).double().cpu().numpy()
+        apart = (logps[0].exp() * (logps[0] - logps[1])).sum(-1)
+        divergence[some] = (apart * mask).sum(1).double().cpu().numpy()
+        likely = (logps[1].gather(-1, targets[..., None]).squeeze(-1) * mask).sum(1) / mask.sum(1).clamp(min=1)
+        surprise[some] = -likely.double().cpu().numpy()
     activate(loaded, [])
-    return result
+    return divergence, surprise
+
+
+def _budget(loaded: LoadedModel) -> int:
+    """Tokens a batch, so that whole distributions over a large vocabulary do not fill the memory (256 MB each)."""
+    return max(1, min(4096, 2**26 // max(1, len(loaded.tokenizer))))
 
 
 def measure(
@@ -117,12 +131,12 @@ def measure(
     count = len(prompts)
     if adapter is None:
         answers, chosen, rejected = baseline.answers, baseline.chosen, baseline.rejected
-        kl = np.zeros(count)
+        kl, surprise = np.zeros(count), baseline.surprise
     else:
         answers = generate(loaded, prompts, sampling, adapter)
         activate(loaded, [adapter])
         chosen, rejected = likelihoods(loaded, baseline.pairs, limits)
-        kl = kl_from_base(loaded, adapter, rows_of(loaded, prompts, answers, limits))
+        kl, surprise = beside_base(loaded, adapter, rows_of(loaded, prompts, answers, limits))
     activate(loaded, [])
     margins = (chosen - baseline.chosen) - (rejected - baseline.rejected)
     right = int((chosen > rejected).sum())
@@ -130,7 +144,7 @@ def measure(
     figures |= _interval("preference_accuracy", wilson(right, count))
     figures |= {"reward_margin": float(margins.mean())} | _interval("reward_margin", bootstrap(margins))
     figures |= judged(judge, baseline, prompts, answers)
-    figures |= coherence(loaded, judge, baseline, prompts, answers, limits)
+    figures |= coherence(judge, baseline, answers, surprise)
     figures |= {"kl_from_base": float(kl.mean())} | _interval("kl_from_base", bootstrap(kl))
     figures |= {
         "perplexity_chosen": math.exp(min(50.0, -float(chosen.mean()))),
@@ -162,19 +176,13 @@ def judged(judge: Judge | None, baseline: Baseline, prompts: Sequence, answers: 
 
 
 def coherence(
-    loaded: LoadedModel,
-    judge: Judge | None,
-    baseline: Baseline,
-    prompts: Sequence,
-    answers: Sequence[Answer],
-    limits: Limits,
+    judge: Judge | None, baseline: Baseline, answers: Sequence[Answer], surprise: Sequence[float]
 ) -> dict[str, Any]:
-    """The share of answers that are language still, with its Wilson interval (see :func:`measure`)."""
+    """The share of answers that are language still, with its Wilson interval (see :func:`measure`). ``surprise`` is how
+    unlikely the base finds each answer, as :func:`beside_base` gives it."""
     if isinstance(judge, RuleJudge):
         good = len(answers) - judge.labels([answer.text for answer in answers]).count(NEITHER)
     else:
-        activate(loaded, [])
-        surprise = -score_completions(loaded, rows_of(loaded, prompts, answers, limits)).numpy()
         good = sum(
             bool(value <= baseline.fluent_below) and not repeats(answer.ids)
             for value, answer in zip(surprise, answers, strict=True)

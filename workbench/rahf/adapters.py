@@ -194,9 +194,14 @@ def load_adapter(loaded: LoadedModel, folder: Path, name: str) -> dict[str, Any]
 
 def load_weights(loaded: LoadedModel, folder: Path, name: str) -> None:
     """Put the weights of a checkpoint into an adapter that is there already."""
+    set_weights(loaded, read_weights(folder)[0], name)
+
+
+def set_weights(loaded: LoadedModel, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Put weights, as :func:`adapter_state` names them, into an adapter that is there already."""
     from peft import set_peft_model_state_dict
 
-    set_peft_model_state_dict(loaded.model, read_weights(folder)[0], adapter_name=name)
+    set_peft_model_state_dict(loaded.model, tensors, adapter_name=name)
 
 
 def join_adapters(loaded: LoadedModel, names: Sequence[str], joined: str) -> None:

@@ -6,6 +6,7 @@ foundation. The reference adapts one block more, which no gradient reaches, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.errors import UserError
 from workbench.models import LoadedModel, Trunk
 from workbench.progress import Progress
-from workbench.rahf.adapters import activate, add_adapter, join_adapters
+from workbench.rahf.adapters import activate, adapter_state, add_adapter, join_adapters, set_weights
+from workbench.rahf.collapse import Guard
 from workbench.rahf.config import RunConfig
 from workbench.rahf.patterns import Pattern, Patterns, selected
 from workbench.rahf.training import StageTrainer, arguments
@@ -41,13 +44,27 @@ class AlignTrainer(StageTrainer):
     patterns: Patterns
     alpha: float
     acting: list[str]
+    guard: Guard
+    stops: bool  # whether a look that finds a collapse ends the training
 
     def memory(self) -> dict[str, Any]:
-        return super().memory() | {"groups": self.patterns.groups}
+        return super().memory() | {"groups": self.patterns.groups, "guard": self.guard.memory()}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        super().recall(memory)
+    def recall(self, memory: dict[str, Any], folder: Path) -> None:
+        super().recall(memory, folder)
         self.patterns.recall(memory.get("groups") or [])
+        self.guard.recall(memory.get("guard") or {}, folder)
+        self.over = self.guard.said is not None
+
+    def keep(self, folder: Path) -> None:
+        self.guard.save(folder)
+
+    def judge(self, step: int, figures: dict[str, Any], last: bool) -> dict[str, Any]:
+        if not self.stops:
+            return {}
+        said = self.guard.look(step, figures, last, lambda: adapter_state(self.loaded, ALIGNED))
+        self.over = said is not None
+        return {"collapsed": said} if said else {}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         indices = inputs["indices"]
@@ -59,9 +76,25 @@ class AlignTrainer(StageTrainer):
         hidden = model(batch.input_ids, batch.attention_mask, batch.position_ids, collect=self.patterns.layers)
         mask = selected(batch, self.patterns.config.states)
         states = torch.stack([hidden[layer][mask] for layer in self.patterns.layers])
-        loss, left = align_loss(states, *_joined(known), self.alpha)
-        self.measured = {"fit": dict(zip(self.patterns.layers, left.tolist(), strict=True))}
+        foundation, shift = _joined(known)
+        loss, left = align_loss(states, foundation, shift, self.alpha)
+        blocks, shares = self.patterns.layers, left.tolist()
+        self.measured = {
+            "fit": dict(zip(blocks, shares, strict=True)),
+            "reached": dict(zip(blocks, reached(states, foundation).tolist(), strict=True)),
+        }
+        if not all(map(math.isfinite, shares)) and not self.over:
+            self.over = True
+            self.measured["collapsed"] = self.guard.not_finite(self.state.global_step + 1)
         return loss
+
+
+@torch.no_grad()
+def reached(states: Tensor, foundation: Tensor) -> Tensor:
+    """How far the adapter has moved the states by now, as a share of their length: mean ||h - h_0|| / mean ||h_0||,
+    inputs [blocks, n, d], result [blocks]. At the target it is the relative strength of the shift."""
+    moved = torch.linalg.vector_norm((states - foundation).float(), dim=-1).mean(1)
+    return moved / torch.linalg.vector_norm(foundation.float(), dim=-1).mean(1).clamp(min=1e-12)
 
 
 def _joined(patterns: list[Pattern]) -> tuple[Tensor, Tensor]:
@@ -80,8 +113,10 @@ def fit(
     """Train the adapter "aligned" and leave it in ``loaded``; with foundation "instructed" it holds step 1's adapter too,
     so that it works on the plain base.
 
-    Checkpoints go to ``folder``; called again after a stop it goes on from the last one. Returns steps, seconds, first
-    and last loss, and the last ``fit`` per block. Raises Stopped.
+    Checkpoints go to ``folder``; called again after a stop it goes on from the last one. Returns steps (those the
+    adapter has seen), seconds, first and last loss, the last ``fit`` per block, and ``ended``: "steps", or "collapse"
+    with the sentence ``collapse`` and the adapter of the last sound look (see ``workbench.rahf.collapse``). Raises
+    Stopped, and UserError for a collapse that no sound look came before.
     """
     depth = max(patterns.layers) + 1
     below = list(config.instructed_adapters[:1]) if config.foundation == "instructed" else []
@@ -112,6 +147,7 @@ def fit(
         look_every=config.evaluate_every,
     )
     trainer.patterns, trainer.alpha, trainer.acting = patterns, alpha, acting
+    trainer.guard, trainer.stops = Guard(), config.stop_on_collapse
     if config.gradient_checkpointing:
         loaded.model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     try:
@@ -121,9 +157,23 @@ def fit(
         if config.gradient_checkpointing:
             loaded.model.get_base_model().gradient_checkpointing_disable()
         activate(loaded, [])
+    result |= _kept(loaded, trainer.guard, alpha, result["steps"])
     if below:
         join_adapters(loaded, acting, "joined")
         loaded.model.delete_adapter(ALIGNED)
         join_adapters(loaded, ["joined"], ALIGNED)
         loaded.model.delete_adapter("joined")
     return result | {"fit": trainer.measured.get("fit", {})}
+
+
+def _kept(loaded: LoadedModel, guard: Guard, alpha: float, steps: int) -> dict[str, Any]:
+    """How training ended; after a collapse with the adapter of the last sound look put back. Raises UserError."""
+    if guard.said is None:
+        return {"ended": "steps", "collapse": None}
+    if not guard.sound:
+        raise UserError(
+            f"{guard.said} Start again with a lower alpha (this run's was {alpha:g}) or a lower learning rate of step 3, "
+            "or look more often."
+        )
+    set_weights(loaded, guard.weights, ALIGNED)
+    return {"ended": "collapse", "collapse": guard.said, "steps": guard.sound, "steps_done": steps}

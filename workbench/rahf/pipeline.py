@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from workbench.errors import UserError
-from workbench.evaluation import Baseline, coherence, judged, make_baseline, measure
-from workbench.generation import Sampling, generate
+from workbench.evaluation import Baseline, make_baseline, measure
+from workbench.generation import Answer, Sampling, generate
 from workbench.judges import Judge, RuleJudge, choose_judge
 from workbench.models import LoadedModel, load_model
 from workbench.pairs import PreferencePairs, Split, load_pairs, prompt_text
@@ -38,6 +38,7 @@ from workbench.stamp import check, stamp
 from workbench.tokens import Limits
 
 MADE_OF = "made_of.json"
+SAMPLES = 6  # answers shown of each look
 MOST_SCORED = 400  # pairs that suffice to choose blocks by
 
 
@@ -90,6 +91,8 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
         "instructed": {"steps": steps} | checked,
         "steps": fitted["steps"],
         "seconds": {"instruct": timings.get("instruct"), "align": timings.get("align")},
+        "ended": fitted["ended"],
+        "collapse": fitted["collapse"],
         "loss_first": fitted["loss_first"],
         "loss_last": fitted["loss_last"],
         "fit": fitted["fit"],
@@ -275,45 +278,30 @@ def _answers_by_side(bench: Bench, judge: RuleJudge) -> dict[str, float]:
 def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, notes: _Notes) -> dict[str, Any]:
     """Step 3, looking at held-out answers on the way."""
     config, loaded = bench.config, bench.loaded
-    home = bench.folder / "adapter"
     looked_at = bench.split.held_out.select(range(min(config.evaluate_prompts, len(bench.split.held_out))))
     sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
     baseline = make_baseline(loaded, looked_at, judge, sampling, bench.limits)
-    bench.progress("align", 0, config.align_steps, **_look(bench, baseline, judge, sampling, None))
-    fitted = notes.timed(
-        "align",
-        lambda: fit(
-            loaded,
-            patterns,
-            alpha,
-            config,
-            bench.folder / "checkpoints" / "aligned",
-            bench.progress,
-            lambda step, adapter: _look(bench, baseline, judge, sampling, adapter),
-        ),
-    )
+
+    def looked(adapter: str | None) -> dict[str, Any]:
+        return _look(baseline, *measure(loaded, "", adapter, baseline, judge, sampling, bench.limits))
+
+    first = looked(None)
+    base = {"base_coherence": first["coherence"], "base_mean_tokens": first["mean_tokens"]}
+    bench.progress("align", 0, config.align_steps, **first, **base)
+    folder = bench.folder / "checkpoints" / "aligned"
+    look = lambda step, adapter: looked(adapter) | base  # noqa: E731 - two words for the line below
+    fitted = notes.timed("align", lambda: fit(loaded, patterns, alpha, config, folder, bench.progress, look))
     bench.progress("save", message="Saving the adapter")
-    save_adapter(loaded, ALIGNED, home, bench.stamp)
+    save_adapter(loaded, ALIGNED, bench.folder / "adapter", bench.stamp)
     return fitted
 
 
-def _look(
-    bench: Bench, baseline: Baseline, judge: Judge | None, sampling: Sampling, adapter: str | None
-) -> dict[str, Any]:
+def _look(baseline: Baseline, figures: dict[str, Any], answers: list[Answer]) -> dict[str, Any]:
     """What the model answers now: the figures of an evaluation event, with a few answers to read."""
-    prompts = [pair.prompt for pair in baseline.pairs]
-    answers = generate(bench.loaded, prompts, sampling, adapter) if adapter else baseline.answers
-    figures = judged(judge, baseline, prompts, answers)
-    figures |= coherence(bench.loaded, judge, baseline, prompts, answers, bench.limits)
-    base = coherence(bench.loaded, judge, baseline, prompts, baseline.answers, bench.limits)
-    rows = list(zip(baseline.pairs, baseline.answers, answers, strict=True))[:6]
+    rows = list(zip(baseline.pairs, baseline.answers, answers, strict=True))[:SAMPLES]
     samples = [{"prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text} for pair, old, new in rows]
-    return figures | {
-        "base_coherence": base["coherence"],
-        "mean_tokens": sum(len(answer.ids) for answer in answers) / len(answers),
-        "samples": samples,
-        "memory_bytes": peak_memory(),
-    }
+    kept = {name: value for name, value in figures.items() if name not in ("name", "pairs")}
+    return kept | {"samples": samples, "memory_bytes": peak_memory()}
 
 
 def _final(bench: Bench, judge: Judge | None) -> dict[str, Any]:

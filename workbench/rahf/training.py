@@ -53,7 +53,8 @@ def arguments(config: RunConfig, folder: Path, steps: int, batch: int, rate: flo
 class StageTrainer(Trainer):
     """Trains one adapter; subclasses give ``compute_loss`` and may put numbers into ``measured`` for the next event.
 
-    ``look(step)`` is called every ``look_every`` steps, without gradients, and its numbers go into an event.
+    ``look(step)`` is called every ``look_every`` steps, without gradients, and its numbers go into an event. A subclass
+    may judge them in ``judge`` and end the training for good by setting ``over``.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class StageTrainer(Trainer):
     ) -> None:
         self.loaded, self.adapter, self.stage = loaded, adapter, stage
         self.measured: dict[str, Any] = {}
+        self.over = False
         self.watcher = _Watcher(self, progress, look, look_every)
         super().__init__(
             model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[self.watcher]
@@ -91,10 +93,10 @@ class StageTrainer(Trainer):
         if last is not None:
             if said := check(last.about.get("stamp") or {}, self._stamp(), "this checkpoint"):
                 self.watcher.progress(self.stage, last.step, self.args.max_steps, said, check=False)
-            self.recall(last.about.get("memory") or {})
-        if last is not None and last.step >= self.args.max_steps:  # only what comes after training is missing
-            self._finished(last)
-        else:
+            self.recall(last.about.get("memory") or {}, last.path)
+            if last.step >= self.args.max_steps or self.over or not self.watcher.looked:
+                self._take_up(last)
+        if not self.over and (last is None or last.step < self.args.max_steps):
             with self.watcher.progress.whole():
                 self.train(resume_from_checkpoint=str(last.path) if last else None)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
@@ -111,17 +113,26 @@ class StageTrainer(Trainer):
         """What a checkpoint keeps beside weights, optimiser and random numbers (plain JSON); :meth:`recall` gets it."""
         return {"measured": self.measured, "looked": self.watcher.looked}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """Take up again what :meth:`memory` kept."""
+    def recall(self, memory: dict[str, Any], folder: Path) -> None:
+        """Take up again what :meth:`memory` kept, and :meth:`keep` in the checkpoint's ``folder``."""
         self.measured = dict(memory.get("measured") or {})
         self.watcher.looked = memory.get("looked", True) is not False
+
+    def keep(self, folder: Path) -> None:
+        """Put further files into a checkpoint before it is sealed."""
+
+    def judge(self, step: int, figures: dict[str, Any], last: bool) -> dict[str, Any]:
+        """What a look's figures mean, to stand beside them in the event."""
+        return {}
 
     def _stamp(self) -> dict[str, Any]:
         return stamp(self.loaded.fingerprint, "", self.args.seed) | {"pairs": None}
 
-    def _finished(self, last: Checkpoint) -> None:
+    def _take_up(self, last: Checkpoint) -> None:
+        """Where no step is missing, or the look at the last one was broken off: only what comes after it."""
         load_weights(self.loaded, last.path, self.adapter)
         self.state = TrainerState.load_from_json(str(last.path / "trainer_state.json"))
+        self.watcher.begin(self.state)
         self.watcher.look_again(self.state)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -129,6 +140,7 @@ class StageTrainer(Trainer):
         path = folder / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
+            self.keep(path)
             about = {"stamp": self._stamp(), "step": self.state.global_step, "memory": self.memory()}
             seal(path, finite(about))
         except BaseException:
@@ -154,10 +166,13 @@ class _Watcher(TrainerCallback):
         self.started, self.first_step = 0.0, 0
         self.saved_at = time.monotonic()
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def begin(self, state) -> None:
+        """Count time and steps of this sitting from here."""
         self.started, self.first_step = time.monotonic(), state.global_step
         self.saved_at = self.started
-        self.look_again(state)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.begin(state)
 
     def look_again(self, state) -> None:
         """Take the look that a stop broke off."""
@@ -169,7 +184,9 @@ class _Watcher(TrainerCallback):
     def _look(self, state) -> None:
         self.trainer.model.eval()
         try:
-            self._report(state, **self.look(state.global_step))
+            figures = self.look(state.global_step)
+            last = state.global_step >= state.max_steps
+            self._report(state, **figures, **self.trainer.judge(state.global_step, figures, last))
         finally:
             self.trainer.model.train()
 
@@ -183,7 +200,7 @@ class _Watcher(TrainerCallback):
         last = state.global_step >= state.max_steps
         if time.monotonic() - self.saved_at >= SAVE_SECONDS:
             control.should_save = True
-        if self.look and (state.global_step % self.look_every == 0 or last):
+        if self.look and not self.trainer.over and (state.global_step % self.look_every == 0 or last):
             try:
                 self.looked = False
                 with self.progress.whole(False):
@@ -191,7 +208,9 @@ class _Watcher(TrainerCallback):
                 self.looked = True
             except Stopped:  # the step itself is done: what it gave is kept, and the look taken again later
                 self.stopped = control.should_save = control.should_training_stop = True
-        if self.progress.stopping() and not last:
+        if self.trainer.over:
+            control.should_log = control.should_save = control.should_training_stop = True
+        elif self.progress.stopping() and not last:
             self.stopped = control.should_save = control.should_training_stop = True
         return control
 
