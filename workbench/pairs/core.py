@@ -118,7 +118,7 @@ class PreferencePairs:
         self._keys: np.ndarray | None = None
         self._holds: TableFile | None = None  # a file that must stay while these pairs are read from it
         self._drawn: dict[int, np.ndarray] = {}  # seed -> what decides the order of dealing, uint64 [N, 2]
-        self._sides: dict[tuple[int, float | int | None], np.ndarray] = {}
+        self._sides: dict[tuple[int, float | int | None, float], np.ndarray] = {}
         self._found: dict[str, np.ndarray] = {}
 
     @classmethod
@@ -333,29 +333,31 @@ class PreferencePairs:
 
     # -- splitting ---------------------------------------------------------------------------------------------------
 
-    def split(self, seed: int = 0, held_out: float | int | None = None) -> Split:
+    def split(self, seed: int = 0, held_out: float | int | None = None, step1_share: float = 0.5) -> Split:
         """Three sets that share no prompt: ``held_out`` of the pairs (None: a third, at most 200; a whole number is
-        that many, a fraction that share), the rest halved between step 1 ("instruct") and steps 2 and 3 ("fit").
+        that many, a fraction that share), and of the rest ``step1_share`` for step 1 ("instruct"), the others for steps
+        2 and 3 ("fit").
 
         Prompts equal but for case and spacing always stay together. The order in which prompts are dealt comes from a
         hash of seed and prompt, so it is the same on every machine and does not depend on the order of the rows.
 
         Raises UserError below 8 pairs or 3 different prompts, or if ``held_out`` leaves nothing on one side.
         """
-        codes = self.side_codes(seed, held_out)
+        codes = self.side_codes(seed, held_out, step1_share)
         return Split(*(self.select(np.flatnonzero(codes == code)) for code in range(len(SIDES))))
 
-    def sides(self, seed: int = 0, held_out: float | int | None = None) -> list[str]:
+    def sides(self, seed: int = 0, held_out: float | int | None = None, step1_share: float = 0.5) -> list[str]:
         """For every pair the name of the set that :meth:`split` puts it in: "instruct", "fit" or "held_out"."""
-        return [SIDES[code] for code in self.side_codes(seed, held_out).tolist()]
+        return [SIDES[code] for code in self.side_codes(seed, held_out, step1_share).tolist()]
 
-    def side_codes(self, seed: int = 0, held_out: float | int | None = None) -> np.ndarray:
+    def side_codes(self, seed: int = 0, held_out: float | int | None = None, step1_share: float = 0.5) -> np.ndarray:
         """The same as places in SIDES, int8 [N]."""
-        if (seed, held_out) not in self._sides:
+        key = seed, held_out, step1_share
+        if key not in self._sides:
             _, first, groups = np.unique(self.prompt_hashes, axis=0, return_index=True, return_inverse=True)
             target = held_out_count(len(self), len(first), held_out)
-            self._sides[seed, held_out] = deal(groups.reshape(-1), self._lots(seed)[first], target)
-        return self._sides[seed, held_out]
+            self._sides[key] = deal(groups.reshape(-1), self._lots(seed)[first], target, step1_share)
+        return self._sides[key]
 
     def _lots(self, seed: int) -> np.ndarray:
         """What decides the order of dealing: :func:`lot` of every pair's prompt, uint64 [N, 2]."""

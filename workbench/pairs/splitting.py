@@ -44,8 +44,9 @@ def held_out_count(count: int, prompts: int, held_out: float | int | None) -> in
     return round(wanted)
 
 
-def deal(groups: np.ndarray, lots: np.ndarray, target: int) -> np.ndarray:
-    """Every pair's place in SIDES, int8 [N]: ``target`` pairs held out at most, the rest halved, groups whole.
+def deal(groups: np.ndarray, lots: np.ndarray, target: int, share: float = 0.5) -> np.ndarray:
+    """Every pair's place in SIDES, int8 [N]: ``target`` pairs held out at most, ``share`` of the rest for step 1,
+    groups whole. Which pairs are held out does not depend on ``share``.
 
     ``groups`` [N] numbers the pairs' prompts from 0; ``lots``, uint64 [groups, 2], says in which order they are dealt.
     """
@@ -66,7 +67,7 @@ def deal(groups: np.ndarray, lots: np.ndarray, target: int) -> np.ndarray:
         side_of[smallest] = HELD
     dealt = [0, 0]
     for group in rest:
-        side = int(dealt[0] > dealt[1])
+        side = int(dealt[0] * (1 - share) > dealt[1] * share)
         dealt[side] += sizes[group]
         side_of[group] = side
     return side_of[groups]

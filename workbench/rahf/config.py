@@ -99,26 +99,32 @@ class RunConfig:
     label_smoothing: float = _setting(0.2, "Label smoothing of SCIT's contrastive term.", low=0, high=0.5)
     instruct_tuning: str = _setting(
         "lora",
-        "What step 1 trains: an adapter, or all weights of the blocks (the paper; needs several times the memory).",
+        "What step 1 trains: an adapter, or all weights of the model (the paper; needs several times the memory).",
         ("lora", "full"),
     )
     instruct_steps: int = _setting(80, "Optimiser steps of step 1 (for each model of Dual).", low=1, high=10**6)
     instruct_epochs: float | None = _setting(
         None, "Passes over the pairs in step 1, in place of a number of steps.", low=0.01, high=1000
     )
-    instruct_batch: int = _setting(8, "Pairs a step in step 1.", low=1, high=4096)
+    instruct_batch: int = _setting(8, "Pairs a batch in step 1.", low=1, high=4096)
     instruct_rate: float = _setting(2e-3, "Learning rate of step 1.", low=1e-9, high=1)
+    instruct_warmup: float | None = _setting(
+        None, "The share of step 1's steps over which its learning rate rises; auto is that of step 3.", low=0, high=1
+    )
+    instruct_schedule: str = _setting(
+        "same", "How step 1's learning rate goes on after warm-up.", ("same", "constant", "linear", "cosine")
+    )
     align_steps: int = _setting(200, "Optimiser steps of step 3.", low=1, high=10**6)
     align_epochs: float | None = _setting(
         None, "Passes over the answers in step 3, in place of a number of steps.", low=0.01, high=1000
     )
-    align_batch: int = _setting(16, "Answers a step in step 3.", low=1, high=4096)
+    align_batch: int = _setting(16, "Answers a batch in step 3.", low=1, high=4096)
     align_rate: float = _setting(3e-3, "Learning rate of step 3.", low=1e-9, high=1)
     warmup: float = _setting(0.1, "The share of steps over which the learning rate rises.", low=0, high=1)
     schedule: str = _setting("cosine", "How the learning rate goes on after warm-up.", ("constant", "linear", "cosine"))
     optimizer: str = _setting(
         "adamw",
-        "The optimiser: AdamW, Adafactor (less memory), or AdamW with 8-bit states (bitsandbytes).",
+        "The optimiser: AdamW, Adafactor (less memory), or AdamW with 8-bit states (needs the package bitsandbytes).",
         ("adamw", "adafactor", "adamw_8bit"),
     )
     weight_decay: float = _setting(
@@ -134,6 +140,9 @@ class RunConfig:
     )
     completion_tokens: int = _setting(
         512, "The most tokens of an answer; longer ones lose their end.", low=2, high=10**6
+    )
+    align_completion_tokens: int | None = _setting(
+        None, "The most tokens of an answer in steps 2 and 3; auto is as many as elsewhere.", low=2, high=10**6
     )
     evaluate_every: int = _setting(40, "Steps between two looks at held-out answers.", low=1, high=10**6)
     evaluate_prompts: int = _setting(64, "Held-out prompts answered at each look.", low=2, high=10_000)
@@ -164,6 +173,8 @@ class RunConfig:
         for entry in fields(self):
             values[entry.name] = _checked(entry, getattr(self, entry.name))
         config = replace(self, **values)
+        if config.instruct_tuning == "full":
+            config._check_full()
         if config.uses_instructions and config.positive.strip() == config.negative.strip():
             raise UserError("The instructions p+ and p- are the same: write two that ask for opposite answers.")
         return config
@@ -171,7 +182,44 @@ class RunConfig:
     def split(self, pairs: PreferencePairs) -> Split:
         """The run's split of its pairs, the same for training, judging and showing: never more than a third is held
         out. Raises UserError for too few pairs."""
-        return pairs.split(self.seed, min(self.held_out, max(1, round(len(pairs) / 3))))
+        return pairs.split(self.seed, min(self.held_out, max(1, round(len(pairs) / 3))), self.step1_share)
+
+    def _check_full(self) -> None:
+        if self.quantization != "none":
+            raise UserError(
+                f"All weights cannot be trained while they are held in {self.quantization[0]} bits: "
+                "set instruct_tuning to lora, or quantization to none."
+            )
+        if self.foundation == "instructed":
+            raise UserError(
+                "With instruct_tuning full the instructed model is no adapter on the base, so step 3 cannot build on it: "
+                "set foundation to base, or instruct_tuning to lora."
+            )
+        if self.dtype == "float16":
+            raise UserError("All weights cannot be trained in float16: set dtype to bfloat16 or float32.")
+
+    def answers_of(self, pairs: int) -> int:
+        """How many answers step 3 is fitted on, of so many pairs."""
+        return pairs * (2 if self.response == "both" else 1)
+
+    def steps_of(self, stage: str, examples: int) -> int:
+        """Optimiser steps of a stage: those that were set, or as many as the set passes over the examples take.
+
+        "instruct" (for one model) has one example a pair of its part of the split; "align" has :meth:`answers_of` the
+        pairs of its own. As in every training, the last batch of a pass may be smaller, and so may its last step.
+        """
+        epochs, batch = getattr(self, f"{stage}_epochs"), getattr(self, f"{stage}_batch")
+        if epochs is None:
+            return getattr(self, f"{stage}_steps")
+        steps_a_pass = math.ceil(math.ceil(max(examples, 1) / batch) / self.accumulation)
+        return max(1, math.ceil(epochs * steps_a_pass - 1e-9))
+
+    def course(self, stage: str) -> tuple[str, float]:
+        """How a stage's learning rate goes: (schedule, share of steps to warm up)."""
+        if stage == "align":
+            return self.schedule, self.warmup
+        schedule = self.schedule if self.instruct_schedule == "same" else self.instruct_schedule
+        return schedule, self.warmup if self.instruct_warmup is None else self.instruct_warmup
 
     def check_layers(self, n_blocks: int) -> None:
         """Raises UserError if a chosen block is not one of the model's."""
@@ -210,6 +258,7 @@ class RunConfig:
         Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+KINDS = {"bool": bool, "int": int, "float": float, "str": str}
 FIELD_HELP: dict[str, str] = {entry.name: entry.metadata["help"] for entry in fields(RunConfig)}
 
 
@@ -222,7 +271,7 @@ def _checked(entry, value: Any) -> Any:
         if entry.default is None:
             return None
         raise UserError(f"{name} needs a value: {limits['help']}")
-    kind = type(entry.default) if entry.default is not None else float
+    kind = KINDS[entry.type.partition(" |")[0]]
     if kind is bool:
         text = str(value).strip().lower()
         if text not in ("true", "false"):

@@ -19,6 +19,8 @@ from workbench.ui.pairs_history import Marks
 from workbench.ui.state import Cache, Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from workbench.pairs import PreferencePairs
 
 MOST_TEXT = 2_000_000  # characters of one edited answer or pasted text
@@ -253,10 +255,27 @@ def folder_of(visitor: str) -> Path:
 def parts_of(workspace: Workspace) -> tuple[dict[str, int] | None, str]:
     """How many pairs each part of the split has; or None, and why they cannot be split."""
     try:
-        sides = Counter(state.load_pairs_of(workspace).sides(seed_of(workspace)))
+        pairs = state.load_pairs_of(workspace)
+        sides = Counter(pairs.sides(seed_of(workspace), step1_share=share_of(workspace)))
     except UserError as error:
         return None, str(error)
     return {part: sides[part] for part in ("instruct", "fit", "held_out")}, ""
+
+
+def codes_of(workspace: Workspace) -> np.ndarray:
+    """Every pair's part of the split, as a place in ``workbench.pairs.splitting.SIDES``. Raises UserError for too few."""
+    return state.load_pairs_of(workspace).side_codes(seed_of(workspace), step1_share=share_of(workspace))
+
+
+def share_of(workspace: Workspace) -> float:
+    """The share of training pairs that step 1 of a run learns from: what step 3's form says, if it is one."""
+    from workbench.rahf.config import RunConfig
+
+    draft = (workspace.settings.get("align") or {}).get("draft")
+    typed = draft.get("step1_share") if isinstance(draft, dict) else None
+    with contextlib.suppress(UserError):
+        return RunConfig.from_dict({} if typed in (None, "") else {"step1_share": typed}).step1_share
+    return RunConfig().step1_share
 
 
 def seed_of(workspace: Workspace) -> int:

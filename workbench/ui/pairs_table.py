@@ -162,7 +162,7 @@ def _rows(workspace: Workspace, here: Sequence[int]) -> list[dict[str, Any]]:
 
     pairs = state.load_pairs_of(workspace)
     try:
-        sides = pairs.side_codes(pairs_data.seed_of(workspace))
+        sides = pairs_data.codes_of(workspace)
     except UserError:
         sides = None
     marks = pairs_history.marks_of(workspace).marks
@@ -188,7 +188,7 @@ def one_pair(workspace: Workspace, pair_id: Any) -> dict[str, Any]:
     position = pairs_data.position_of(pairs, pair_id)
     pair = pairs[position]
     try:
-        split = SIDES[pairs.side_codes(pairs_data.seed_of(workspace))[position]]
+        split = SIDES[pairs_data.codes_of(workspace)[position]]
     except UserError:  # too few to split
         split = ""
     return {
