@@ -137,9 +137,9 @@ def judge_step1(
     preferred side (under p+, or in the model tuned on chosen answers) than on the other.
 
     Returns ``separation`` (a share, 0.5 is chance) with its Wilson interval, ``margin_gap`` (mean difference of the two
-    margins in nats a token), and ``pairs``.
+    margins in nats a token) with its bootstrap interval, and ``pairs``.
     """
-    from workbench.statistics import wilson
+    from workbench.statistics import bootstrap, wilson
 
     rows = list(pairs)
     margins = []
@@ -161,10 +161,13 @@ def judge_step1(
     gap = margins[0] - margins[1]
     wins = int((gap > 0).sum())
     low, high = wilson(wins, len(rows))
+    gap_low, gap_high = bootstrap(gap.numpy())
     return {
         "separation": wins / len(rows),
         "separation_low": low,
         "separation_high": high,
         "margin_gap": float(gap.mean()),
+        "margin_gap_low": gap_low,
+        "margin_gap_high": gap_high,
         "pairs": len(rows),
     }

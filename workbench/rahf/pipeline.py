@@ -39,6 +39,7 @@ from workbench.tokens import Limits
 
 MADE_OF = "made_of.json"
 SAMPLES = 6  # answers shown of each look
+SIDES = 2  # prompts whose answers show what step 1 taught
 MOST_SCORED = 400  # pairs that suffice to choose blocks by
 
 
@@ -240,39 +241,45 @@ def _check(bench: Bench, judge: Judge | None) -> dict[str, Any]:
     """Whether step 1 gave a direction worth fitting. Raises UserError if not, unless ``force``."""
     config, held_out = bench.config, bench.split.held_out
     checked = judge_step1(bench.loaded, held_out, config, bench.limits, bench.progress)
-    if isinstance(judge, RuleJudge):
-        checked |= _answers_by_side(bench, judge)
+    shares, sides = _answers_by_side(bench, judge)
+    checked |= shares
     learned = checked["separation_low"] > 0.5
     percent = f"{checked['separation']:.0%} [{checked['separation_low']:.0%}, {checked['separation_high']:.0%}]"
-    sides = "under p+ than under p-" if config.method == "scit" else "in the model tuned on chosen answers"
-    if not learned and not config.force:
-        raise UserError(
-            f"Step 1 taught the model no preference: only {percent} of held-out pairs lean further to chosen {sides} "
-            "(50% is chance), so step 3 has nothing to fit. Give it more steps or pairs, or set force to go on anyway."
-        )
+    differ = "under p+ than under p-" if config.method == "scit" else "in the model tuned on chosen answers"
     bench.progress(
         "check",
-        message=f"Step 1 {'worked' if learned else 'did not work'}: {percent} of held-out pairs lean further to chosen {sides}.",
+        message=f"Step 1 {'worked' if learned else 'did not work'}: {percent} of held-out pairs lean further to chosen {differ}.",
         **checked,
+        sides=sides,
     )
+    if not learned and not config.force:
+        raise UserError(
+            f"Step 1 taught the model no preference: only {percent} of held-out pairs lean further to chosen {differ} "
+            "(50% is chance), so step 3 has nothing to fit. Give it more steps or pairs, or set force to go on anyway."
+        )
     return checked
 
 
-def _answers_by_side(bench: Bench, judge: RuleJudge) -> dict[str, float]:
-    """How often held-out prompts get a preferred answer on the preferred side of step 1 and on the other."""
-    config = bench.config
-    prompts = [pair.prompt for pair in bench.split.held_out][: config.evaluate_prompts]
+def _answers_by_side(bench: Bench, judge: Judge | None) -> tuple[dict[str, float], list[dict[str, str]]]:
+    """Answers to held-out prompts on the preferred side of step 1 and on the other: how often an oracle prefers them,
+    and a few of them to read side by side."""
+    config, oracle = bench.config, isinstance(judge, RuleJudge)
+    count = config.evaluate_prompts if oracle else SIDES
+    prompts = [pair.prompt for pair in bench.split.held_out.select(range(min(count, len(bench.split.held_out))))]
     sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
     plan = {
         "plus": (config.instructed_adapters[0], config.positive),
         "minus": (config.instructed_adapters[-1], config.negative),
     }
-    shares = {}
+    texts, shares = {}, {}
     for side, (adapter, instruction) in plan.items():
         answers = generate(bench.loaded, prompts, sampling, adapter, instruction if config.uses_instructions else None)
-        labels = judge.labels([answer.text for answer in answers])
-        shares[f"preferred_{side}"] = labels.count("preferred") / len(labels)
-    return shares | {"prompts": len(prompts)}
+        texts[side] = [answer.text for answer in answers]
+        if oracle:
+            shares[f"preferred_{side}"] = judge.labels(texts[side]).count("preferred") / len(prompts)
+    rows = list(zip(prompts, texts["plus"], texts["minus"], strict=True))[:SIDES]
+    sides = [{"prompt": prompt_text(prompt), "plus": plus, "minus": minus} for prompt, plus, minus in rows]
+    return shares | ({"prompts": len(prompts)} if oracle else {}), sides
 
 
 def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, notes: _Notes) -> dict[str, Any]:
