@@ -19,6 +19,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from tests.kill_runs import SETTINGS, left, material
+from workbench import jsonfile
 from workbench.errors import UserError
 from workbench.progress import Progress, steady
 from workbench.rahf.adapters import read_weights
@@ -152,7 +153,7 @@ def test_no_disk_for_the_first_word(monkeypatch):
     def full(path, text, sync=True):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write_whole", full)
+    monkeypatch.setattr(jsonfile, "write_whole", full)
     with pytest.raises(UserError, match="disk is full"):
         execute(run)
     assert run.state == "queued"

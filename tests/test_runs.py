@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench import jsonfile
 from workbench.errors import UserError
 from workbench.progress import Event
 from workbench.runs import create, execute, files, find_run, list_runs, open_run, resume, spawn, stop, worker
@@ -243,14 +244,14 @@ def test_failures_end_in_a_sentence(error, words):
 def test_the_last_word_is_written_on_a_full_disk(monkeypatch):
     """Nothing can be written while the space set aside is still taken."""
     run = create("fail", {"error": "disk"})
-    whole = files.write_whole
+    whole = jsonfile.write_whole
 
     def write(path, text, sync=True):
         if (run.path / "reserve").exists() and "running" not in text:
             raise OSError(28, "No space left on device")
         whole(path, text, sync)
 
-    monkeypatch.setattr(files, "write_whole", write)
+    monkeypatch.setattr(jsonfile, "write_whole", write)
     assert execute(run)["state"] == "failed" and "disk is full" in run.status()["error"]
 
 

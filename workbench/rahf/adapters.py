@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from workbench.errors import UserError
+from workbench.jsonfile import sync_path
 from workbench.models import LoadedModel, find_blocks
-from workbench.rahf.checkpoints import sync
 from workbench.rahf.config import RunConfig
 
 WEIGHTS = "adapter_model.safetensors"
@@ -121,12 +121,12 @@ def write_weights(folder: Path, tensors: dict[str, torch.Tensor], about: dict[st
     header = {"made_of": json.dumps(about | {"digest": _digest(tensors)}, sort_keys=True)}
     try:
         save_file(tensors, partial, metadata=header)
-        sync(partial)
+        sync_path(partial)
         partial.replace(folder / WEIGHTS)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync(folder)
+    sync_path(folder)
 
 
 def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

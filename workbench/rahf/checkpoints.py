@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.jsonfile import sync_path, write_whole
+
 SEAL = "sealed.json"
 BLOCK = 2**20
 
@@ -31,8 +33,8 @@ def seal(folder: Path, about: dict[str, Any]) -> None:
     """Make the checkpoint in ``folder`` count; ``about`` is plain JSON. Raises ``OSError`` if the disk refuses."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SEAL)
     value = {"files": {name: digest(folder / name, sync=True) for name in names}, "about": about}
-    write_text(folder / SEAL, json.dumps(value, allow_nan=False))
-    sync(folder.parent)
+    write_whole(folder / SEAL, json.dumps(value, allow_nan=False))
+    sync_path(folder.parent)
 
 
 def opened(folder: Path) -> Checkpoint | None:
@@ -71,36 +73,6 @@ def digest(path: Path, sync: bool = False) -> str:
         if sync:
             os.fsync(file.fileno())
     return found.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file by ``text``, whole or not at all, and wait for the disk. Raises ``OSError``."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk, where the file system offers that."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
 
 
 def _folders(folder: Path) -> list[Path]:

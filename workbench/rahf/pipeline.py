@@ -16,6 +16,7 @@ import torch
 from workbench.errors import UserError
 from workbench.evaluation import Baseline, make_baseline, measure
 from workbench.generation import Answer, Sampling, generate
+from workbench.jsonfile import read_json, sync_path, write_json, write_whole
 from workbench.judges import Judge, RuleJudge, choose_judge
 from workbench.models import LoadedModel, load_model
 from workbench.pairs import PreferencePairs, Split, load_pairs, prompt_text
@@ -30,7 +31,7 @@ from workbench.rahf.adapters import (
     write_weights,
 )
 from workbench.rahf.align import ALIGNED, fit
-from workbench.rahf.checkpoints import last_checkpoint, sync, write_text
+from workbench.rahf.checkpoints import last_checkpoint
 from workbench.rahf.config import RunConfig
 from workbench.rahf.instruct import instruct, judge_step1
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
@@ -111,7 +112,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
         "versions": bench.stamp["versions"],
         "config": config.to_dict(),
     }
-    _write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return finite(result)
 
@@ -148,7 +149,7 @@ def _made_of(
     now = stamp(loaded.fingerprint, pairs.fingerprint, config.seed)
     before = read_json(folder / MADE_OF)
     if before is None:
-        _write_json(folder / MADE_OF, now)
+        write_json(folder / MADE_OF, now)
     elif said := check(before, now, "this run"):
         progress("load", message=said)
     return now
@@ -166,7 +167,7 @@ class _Notes:
 
     def add(self, name: str, seconds: float) -> None:
         self.values[name] = round(self.values.get(name, 0.0) + seconds, 2)
-        _write_json(self.path, self.values)
+        write_json(self.path, self.values)
 
     def timed(self, name: str, work) -> Any:
         started = time.monotonic()
@@ -174,19 +175,6 @@ class _Notes:
             return work()
         finally:
             self.add(name, time.monotonic() - started)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(finite(value), ensure_ascii=False, indent=1))
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None if it is missing or damaged, so that it is made again."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _choose_layers(bench: Bench) -> tuple[int, ...]:
@@ -211,7 +199,7 @@ def _choose_layers(bench: Bench) -> tuple[int, ...]:
         )
         made = analysis.to_dict()
         values = {key: made[key] for key in ("layers", "suggested_layers", "reason", "finding", "pairs")}
-        _write_json(path, values | {"made_of": bench.stamp})
+        write_json(path, values | {"made_of": bench.stamp})
     bench.progress("score", message=values["reason"], layers=values["suggested_layers"])
     return tuple(values["suggested_layers"])
 
@@ -324,7 +312,7 @@ def _final(bench: Bench, judge: Judge | None) -> dict[str, Any]:
     for pair, old, new in zip(baseline.pairs, baseline.answers, answers, strict=True):
         row = {"id": pair.id, "prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(bench.folder / "samples.jsonl", "".join(lines))
+    write_whole(bench.folder / "samples.jsonl", "".join(lines))
     bench.progress("evaluate", 2, 2, "Judged", check=False)
     return {"base": base, "aligned": aligned}
 
@@ -336,7 +324,7 @@ def _save_steering(patterns: Patterns, folder: Path, made_of: dict[str, Any]) ->
     vectors = {str(block): vector.contiguous() for block, vector in patterns.mean_shift().items()}
     partial = folder / "steering.safetensors.partial"
     save_file(vectors, partial, metadata={"made_of": json.dumps(made_of, sort_keys=True)})
-    sync(partial)
+    sync_path(partial)
     partial.replace(folder / "steering.safetensors")
 
 
@@ -363,7 +351,7 @@ def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
         if config.foundation == "base":
             tensors = read_weights(last.path)[0]
             home.mkdir(exist_ok=True)
-            write_text(home / "adapter_config.json", (last.path / "adapter_config.json").read_text(encoding="utf-8"))
+            write_whole(home / "adapter_config.json", (last.path / "adapter_config.json").read_text(encoding="utf-8"))
             write_weights(home, tensors, about)
         else:
             loaded = load_model(config.model, "cpu", config.dtype)

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -16,66 +14,34 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.progress import finite
+from workbench.jsonfile import read_json, write_json, write_whole
 
+__all__ = [
+    "alive",
+    "boot",
+    "moment",
+    "need_space",
+    "only_one",
+    "process_start",
+    "read_json",
+    "seconds_since",
+    "sweep",
+    "write_json",
+    "write_whole",
+]
 SPACE_NEEDED = (
     256 * 2**20
 )  # bytes a run may be expected to write: adapters, checkpoints and activations of a small model
 
 
-def write_whole(path: Path, text: str, sync: bool = True) -> None:
-    """Replace the file at ``path`` by ``text`` so that a reader sees the old or the new content, never a part.
-
-    ``sync=False`` skips waiting for the disk: still whole for readers and after a kill, not after a power cut. Raises
-    ``OSError`` if the disk does not take it; the old content then stays.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-{os.getpid()}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    if sync:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in ``folder`` are on the disk: without it a power cut may take back a rename."""
-    with contextlib.suppress(OSError):  # some file systems do not offer it
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left half-written in ``folder`` (its own files only, not those of folders in it)."""
+    """Remove what killed writers left half-written in ``folder`` and the folders in it."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            _, _, writer = name.rpartition("-")[0].rpartition("-")
-            if name.startswith(".") and writer.isdigit() and process_start(int(writer)) is None:
-                (folder / name).unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any, sync: bool = True) -> None:
-    """Write strict JSON (no NaN) to ``path``, whole or not at all."""
-    write_whole(path, json.dumps(finite(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n", sync)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in ``path``; None if there is none (missing, unreadable, or not an object)."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        for place, _, names in os.walk(folder):
+            for name in names:
+                _, _, writer = name.rpartition("-")[0].rpartition("-")
+                if name.startswith(".") and writer.isdigit() and process_start(int(writer)) is None:
+                    Path(place, name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
