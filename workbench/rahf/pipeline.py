@@ -35,6 +35,7 @@ from workbench.rahf.checkpoints import last_checkpoint
 from workbench.rahf.config import RunConfig
 from workbench.rahf.instruct import instruct, judge_step1
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
+from workbench.rahf.results import CHOSEN
 from workbench.stamp import check, stamp
 from workbench.tokens import Limits
 
@@ -60,7 +61,7 @@ class Bench:
 
 def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
     """Run RAHF (rahf.md; arXiv 2312.15997) as ``config`` says and leave in ``folder``: layers.json, instructed/,
-    adapter/, steering.safetensors, samples.jsonl, result.json.
+    steering.safetensors, chosen.json, adapter/, samples.jsonl, result.json.
 
     Called again for a folder where it was stopped or killed, it goes on from what is whole there. Returns the figures
     that ``align --json`` prints. Raises UserError for what the user can mend, Stopped when asked to stop.
@@ -82,25 +83,13 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
     progress("patterns", message=_strength_sentence(alpha, strength), relative_strength=strength, alpha=alpha)
     _save_steering(patterns, folder, bench.stamp)
-    fitted = _fit(bench, patterns, alpha, judge, timings)
-    held_out = _final(bench, judge)
-    result = {
+    chosen = {
         "run": folder.name,
         "method": config.method,
         "layers": list(layers),
         "alpha": alpha,
         "relative_strength": strength,
         "instructed": {"steps": steps} | checked,
-        "steps": fitted["steps"],
-        "seconds": {"instruct": timings.get("instruct"), "align": timings.get("align")},
-        "ended": fitted["ended"],
-        "collapse": fitted["collapse"],
-        "loss_first": fitted["loss_first"],
-        "loss_last": fitted["loss_last"],
-        "fit": fitted["fit"],
-        "peak_memory_bytes": peak_memory(),
-        "adapter": str(folder / "adapter"),
-        "held_out": held_out,
         "pairs": {
             "instruct": len(bench.split.instruct),
             "fit": len(bench.split.fit),
@@ -111,6 +100,21 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
         "pairs_fingerprint": bench.pairs.fingerprint,
         "versions": bench.stamp["versions"],
         "config": config.to_dict(),
+    }
+    write_json(folder / CHOSEN, chosen)
+    fitted = _fit(bench, patterns, alpha, judge, timings)
+    held_out = _final(bench, judge)
+    result = chosen | {
+        "steps": fitted["steps"],
+        "seconds": {"instruct": timings.get("instruct"), "align": timings.get("align")},
+        "ended": fitted["ended"],
+        "collapse": fitted["collapse"],
+        "loss_first": fitted["loss_first"],
+        "loss_last": fitted["loss_last"],
+        "fit": fitted["fit"],
+        "peak_memory_bytes": peak_memory(),
+        "adapter": str(folder / "adapter"),
+        "held_out": held_out,
     }
     write_json(folder / "result.json", result)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
