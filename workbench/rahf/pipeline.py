@@ -107,6 +107,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     result = chosen | {
         "steps": fitted["steps"],
         "seconds": {"instruct": timings.get("instruct"), "align": timings.get("align")},
+        "steps_done": fitted.get("steps_done", fitted["steps"]),
         "ended": fitted["ended"],
         "collapse": fitted["collapse"],
         "loss_first": fitted["loss_first"],
