@@ -41,6 +41,10 @@ def ready(page, server):  # noqa: F811
     return page
 
 
+def unfold(page):  # noqa: F811
+    page.locator("#rw-settings details").evaluate_all("folds => folds.forEach(fold => { fold.open = true; })")
+
+
 def fill(page, label, value):  # noqa: F811
     field = page.get_by_label(label, exact=True)
     field.fill(value)
@@ -51,7 +55,7 @@ def test_from_start_to_adapter_with_a_reload_in_the_middle(ready, server, tmp_pa
     page = ready  # noqa: F811
     start = page.get_by_role("button", name="Start SCIT")
     expect(start).to_be_enabled()
-    page.locator("#rw-settings summary", has_text="More settings").click()
+    unfold(page)
 
     fill(page, "Steps of step 3", "plenty")
     expect(page.locator("#rw-bad-align_steps")).to_contain_text("Steps of step 3 must be a whole number, not 'plenty'")
@@ -119,7 +123,7 @@ def export(page, tmp_path):  # noqa: F811
 
 def test_a_run_is_stopped_and_resumed(ready):
     page = ready  # noqa: F811
-    page.locator("#rw-settings summary", has_text="More settings").click()
+    unfold(page)
     for label, value in (SMALL | {"Steps of step 1": "4000"}).items():
         fill(page, label, value)
     page.get_by_role("radio", name="Dual").check()

@@ -56,7 +56,7 @@ def ready(page, server):  # noqa: F811
 
 
 def start(page, steps):  # noqa: F811
-    page.locator("#rw-settings details.more").evaluate("details => { details.open = true; }")
+    page.locator("#rw-settings details").evaluate_all("folds => folds.forEach(fold => { fold.open = true; })")
     field = page.get_by_label("Steps of step 3", exact=True)
     field.fill(str(steps))
     field.press("Tab")

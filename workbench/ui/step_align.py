@@ -6,17 +6,20 @@ the selected run as long as that run lives, and sends only what changed.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import align_form, align_view, html, runs_panel, state
+from workbench.ui import align_check, align_files, align_form, align_view, context, html, runs_panel, state
 from workbench.ui.page import Page
 
 HOWS = ("pause", "keep", "discard")  # ways to stop a run
 TICK = 1.0  # seconds between two looks at a live run
+GLANCE = 0.3  # seconds between two looks at what is found of the settings
 
 
 def build(page: Page) -> None:
@@ -25,6 +28,10 @@ def build(page: Page) -> None:
     with gr.Row(elem_classes="rw-row"):
         with gr.Column(elem_classes=["rw-side", "rw-late"], scale=0, min_width=372):
             settings = html.view("align-settings", elem_id="rw-align-settings", elem_classes="rw-fill")
+            # The view presses these: files travel by Gradio's own buttons.
+            save = gr.Button("Save settings", elem_id="rw-save-settings", elem_classes="rw-hidden")
+            load = gr.UploadButton("Load settings", elem_id="rw-load-settings", elem_classes="rw-hidden")
+            page.download(save.click, saved)
         with gr.Column():
             live = html.view("align-live", elem_id="rw-align-live", elem_classes="rw-fill")
     seen = gr.State("")  # what this tab was last shown of the run, so that a tick without news sends nothing
@@ -34,7 +41,15 @@ def build(page: Page) -> None:
     def show(visitor: str) -> dict[Any, Any]:
         updates, mark, alive = drawn(visitor)
         shown = dict(zip(parts, [*updates, mark], strict=True))
-        return shown | {timer: gr.Timer(active=alive)} | runs.updates(visitor)
+        return shown | {timer: gr.Timer(active=alive)} | glancing(visitor) | runs.updates(visitor)
+
+    def glancing(visitor: str) -> dict[Any, Any]:
+        return {glance: gr.Timer(active=True)} if looking(visitor) else {}
+
+    def glanced(visitor: str) -> dict[Any, Any]:
+        if looking(visitor):
+            return {glance: gr.skip()}
+        return {settings: drawn(visitor)[0][1], glance: gr.Timer(active=looking(visitor))}
 
     def tick(visitor: str, mark: str) -> dict[Any, Any]:
         if mark == mark_of(visitor):
@@ -49,29 +64,45 @@ def build(page: Page) -> None:
         return updates
 
     timer = gr.Timer(TICK, active=False)
-    outputs = [*parts, timer, *runs.parts]
+    glance = gr.Timer(GLANCE, active=False)
+    outputs = [*parts, timer, glance, *runs.parts]
     runs.wire(outputs)
     frame = [page.context, page.steps, page.live]
     page.on(timer.tick, tick, seen, [*outputs, *frame], quiet=True, concurrency_limit=None, trigger_mode="once")
+    page.on(glance.tick, glanced, None, [settings, glance], quiet=True, concurrency_limit=None, trigger_mode="once")
     page.on_show("align", show, outputs)
 
     def edited(visitor: str, sent: dict) -> dict[Any, Any]:
         action = sent.get("action")
         if action == "set":
             remember(visitor, str(sent.get("name")), sent.get("value"))
-        elif action == "alpha-mode":
-            toggle_alpha(visitor)
+        elif action == "reset":
+            reset(visitor, str(sent.get("name") or ""))
+        elif action == "undo":
+            undo(visitor, sent.get("id"))
+        elif action == "layers-auto":
+            redraft(visitor, drop_blocks)
+        elif action == "understood":
+            keep(visitor, note="")
         elif action == "mend":
             mend(visitor)
         elif action == "copy":
             copy(visitor)
         elif action == "start":
             start(visitor)
-        return show(visitor) if action in ("start", "copy") else {settings: drawn(visitor)[0][1]}
+        if action in ("start", "copy"):
+            return show(visitor)
+        return {settings: drawn(visitor)[0][1]} | glancing(visitor)
 
     # One after the other, so that the answer to an earlier key never overtakes that to a later one.
     order = {"trigger_mode": "multiple", "concurrency_id": "align-settings", "concurrency_limit": 1}
     page.on(settings.select, edited, None, outputs, event=True, refresh=True, **order)
+
+    def brought(visitor: str, path: Any) -> dict[Any, Any]:
+        load_file(visitor, path)
+        return show(visitor) | {load: gr.UploadButton(value=None)}
+
+    page.on(load.upload, brought, load, [*outputs, load], refresh=True, **order)
 
     def pressed(visitor: str, sent: dict) -> dict[Any, Any]:
         action = sent.get("action")
@@ -93,15 +124,17 @@ def build(page: Page) -> None:
 
 def drawn(visitor: str) -> tuple[tuple[str, str, str], str, bool]:
     """The values of heading, settings and live column; the mark of what they show; whether the run lives."""
+    from workbench.runs.files import read_json
+
     workspace = state.open_workspace(visitor)
     run = state.run_of(workspace)
-    fresh = bool((workspace.settings.get("align") or {}).get("new"))
+    fresh = bool(align_form.kept(workspace).get("new"))
     if run is None:
         title = {
             "title": "Align the model",
             "sub": "Choose how, and start. The run is a process of its own: close the page, it goes on.",
         }
-        column = align_form.new_run(workspace, past(visitor))
+        column = new_column(workspace)
         return (
             (
                 html.value(title),
@@ -114,15 +147,35 @@ def drawn(visitor: str) -> tuple[tuple[str, str, str], str, bool]:
     status, story, config = placed(run), align_view.story_of(run), config_of(run)
     alive = status["state"] in align_view.LIVE
     if fresh or status["state"] in ("failed", "interrupted"):
-        column = align_form.new_run(workspace, past(visitor), quiet=not fresh)
+        column = new_column(workspace, quiet=not fresh)
     else:
-        column = align_form.of_run(status, config, story)
+        told = [read_json(run.path / name) for name in ("calibration.json", "estimate.json")]
+        column = align_form.of_run(status, config, story, *told)
     values = (
         html.value(align_view.head(status, story)),
         html.value(column),
         html.value(align_view.live(status, story, int(config.get("align_steps") or 0))),
     )
     return values, mark_of(visitor), alive
+
+
+def new_column(workspace: state.Workspace, quiet: bool = False) -> dict[str, Any]:
+    """The settings column of a run that has not begun, with what is known so far of its problems and costs."""
+    return align_form.new_run(workspace, past(workspace.visitor), checked(workspace), quiet)
+
+
+def checked(workspace: state.Workspace) -> dict[str, Any]:
+    """What is known of the draft's problems and costs; nothing while a field is wrong or there are no pairs."""
+    values, wrong = align_form.read(align_form.draft_of(workspace), workspace)
+    return align_check.nothing() if wrong or not workspace.pairs else align_check.look(workspace, values)
+
+
+def looking(visitor: str) -> bool:
+    """Whether the column shows a draft of which something is still being found."""
+    workspace = state.open_workspace(visitor)
+    run = state.run_of(workspace)
+    shown = run is None or align_form.kept(workspace).get("new") or run.state in ("failed", "interrupted")
+    return bool(shown) and checked(workspace)["working"]
 
 
 def mark_of(visitor: str) -> str:
@@ -145,7 +198,7 @@ def placed(run: Any) -> dict[str, Any]:
 
 def column_moves(visitor: str) -> bool:
     """Whether the settings column shows figures of the live run (and not a draft that somebody is typing)."""
-    return not (state.open_workspace(visitor).settings.get("align") or {}).get("new")
+    return not align_form.kept(state.open_workspace(visitor)).get("new")
 
 
 def past(visitor: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -170,75 +223,184 @@ def config_of(run: Any) -> dict[str, Any]:
 # -- what is done ------------------------------------------------------------------------------------------------------
 
 
-def _keep(visitor: str, **changes: Any) -> None:
-    state.update(
-        visitor, lambda now: {"settings": now.settings | {"align": (now.settings.get("align") or {}) | changes}}
-    )
+def keep(visitor: str, **changes: Any) -> None:
+    """Write keys of what the step keeps, and leave the others alone."""
+    state.update(visitor, lambda now: {"settings": now.settings | {"align": align_form.kept(now) | changes}})
 
 
-def _redraft(visitor: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Change the draft while nobody else can, so that two quick edits both count."""
+Change = Callable[[dict[str, Any], state.Workspace], tuple[dict[str, Any], list[int] | None]]
 
-    def settings(now: state.Workspace) -> dict[str, Any]:
-        kept = now.settings.get("align") or {}
-        return {"settings": now.settings | {"align": kept | {"draft": change(align_form.draft_of(now))}}}
 
-    state.update(visitor, settings)
+def redraft(visitor: str, change: Change, label: str = "", note: str | None = None) -> None:
+    """Change draft and picked blocks while nobody else can, so that two quick edits both count.
+
+    ``label`` names a change large enough to be taken back, ``note`` is what the column says of it."""
+
+    def changes(now: state.Workspace) -> dict[str, Any]:
+        mine, draft = align_form.kept(now), align_form.draft_of(now)
+        new, picked = change(draft, now)
+        extra = {} if note is None else {"note": note}
+        if label:
+            extra["undo"] = {
+                "label": f"Undo: {label}",
+                "id": secrets.token_hex(4),
+                "draft": draft,
+                "picked": now.picked,
+            }
+        return {"settings": now.settings | {"align": mine | extra | {"draft": new}}, "picked": picked}
+
+    state.update(visitor, changes)
 
 
 def remember(visitor: str, name: str, value: Any) -> None:
-    """Keep what was typed into a field; anything that is no field of a run is ignored."""
-    typed = isinstance(value, (str, int, float, bool)) and len(str(value)) <= 20_000
+    """Keep what was typed into a field; anything that is no field of a run is ignored. Raises UserError for a novel."""
     if name == "preset":
-        _redraft(visitor, lambda draft: preset(str(value), draft))
-    elif typed and name in align_form.known_fields() and name not in ("model", "pairs", "layers"):
-        _redraft(visitor, lambda draft: draft | {name: value})
+        choose_preset(visitor, value)
+    elif name == "strength":
+        choose_way(visitor, value)
+    elif name in align_form.known_fields() and name not in align_form.NOT_TYPED:
+        if isinstance(value, str) and len(value) > align_files.MOST_TEXT:
+            raise UserError(f"{align_form.label(name)} was not changed: {align_files.MOST_TEXT:,} characters at most.")
+        if isinstance(value, (str, int, float, bool)) and len(str(value)) <= align_files.MOST_TEXT:
+            redraft(visitor, lambda draft, now: (draft | {name: value}, now.picked))
 
 
-def preset(name: str, draft: dict[str, Any]) -> dict[str, Any]:
-    """The draft with a preset's settings; the defaults for an unknown one. The method stays."""
-    values = {key: value for key, value in align_form.PRESETS.get(name, {}).items() if key != "label"}
-    return {"method": draft.get("method", "scit"), "preset": name} | values
-
-
-def toggle_alpha(visitor: str) -> None:
-    """Between "chosen automatically" and a number of one's own (the one last found, where there is one)."""
-    workspace = state.open_workspace(visitor)
-    draft = align_form.draft_of(workspace)
-    if draft.get("alpha") not in (None, "auto"):
-        _keep(visitor, draft={name: value for name, value in draft.items() if name != "alpha"})
+def choose_preset(visitor: str, name: Any) -> None:
+    """Fill the settings with a preset's, or with the defaults; what was typed can be had back by undo."""
+    presets = align_form.preset_list()
+    if not isinstance(name, str) or (name and name not in presets):
         return
-    per_unit = align_form.measured(past(visitor), align_form.read(draft, workspace)[0])
-    _keep(visitor, draft=draft | {"alpha": f"{per_unit['alpha']:.3g}" if per_unit else "1"})
+    preset = presets.get(name)
+
+    def change(draft: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
+        draft = {"preset": name} | align_form.shared(name) | {key: draft[key] for key in ("method",) if key in draft}
+        if preset and "method" in preset.values:
+            draft.pop("method", None)
+        blocks = preset.values.get("layers") if preset else None
+        return align_form.place_blocks(draft, list(blocks), now) if blocks else (draft, now.picked)
+
+    redraft(visitor, change, f"preset {preset.label if preset else 'Defaults'}", note="")
+
+
+def choose_way(visitor: str, way: Any) -> None:
+    """How strength is chosen; a number of one's own begins with the last one found, where there is one."""
+    if way not in align_form.WAYS:
+        return
+    runs = past(visitor)
+
+    def change(draft: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
+        return align_form.with_way(draft, way, now, runs), now.picked
+
+    redraft(visitor, change)
+
+
+def reset(visitor: str, name: str) -> None:
+    """Back to the preset (or the default): one field, the strength, or with "" every one."""
+    if not name:
+        back: Change = lambda draft, now: (  # noqa: E731
+            {key: draft[key] for key in ("preset", "layers") if key in draft}
+            | align_form.shared(align_form.preset_of(draft)),
+            now.picked,
+        )
+        redraft(
+            visitor, back, "back to the preset" if align_form.preset_of(_draft(visitor)) else "back to the defaults"
+        )
+        return
+    gone = ("strength", "alpha", "relative_strength") if name == "strength" else (name,)
+    redraft(
+        visitor,
+        lambda draft, now: (
+            {key: value for key, value in draft.items() if key not in gone or key in ("preset", "layers")}
+            | {key: value for key, value in align_form.shared(align_form.preset_of(draft)).items() if key in gone},
+            now.picked,
+        ),
+    )
+
+
+def _draft(visitor: str) -> dict[str, Any]:
+    return align_form.draft_of(state.open_workspace(visitor))
+
+
+def undo(visitor: str, wanted: Any) -> None:
+    """Take the last great change back; what stood there since can be had back in the same way. Raises UserError if
+    another tab has made another change meanwhile."""
+
+    def changes(now: state.Workspace) -> dict[str, Any]:
+        mine = align_form.kept(now)
+        last = mine.get("undo")
+        if not isinstance(last, dict) or last.get("id") != wanted:
+            raise UserError(
+                "There was a newer change, perhaps in another tab: nothing was taken back. Look again, then undo."
+            )
+        said = last["label"]
+        label = (
+            said.replace("Undo: ", "Redo: ", 1) if said.startswith("Undo: ") else said.replace("Redo: ", "Undo: ", 1)
+        )
+        turned = {"label": label, "id": secrets.token_hex(4), "draft": align_form.draft_of(now), "picked": now.picked}
+        kept = mine | {"draft": last["draft"], "undo": turned, "note": ""}
+        return {"settings": now.settings | {"align": kept}, "picked": last["picked"]}
+
+    state.update(visitor, changes)
+
+
+def drop_blocks(draft: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
+    """Without blocks that came along from elsewhere, and without picked ones that the model lacks."""
+    lacking = now.picked and align_form.missing_blocks(now.picked, now)
+    return {name: value for name, value in draft.items() if name != "layers"}, None if lacking else now.picked
 
 
 def mend(visitor: str) -> None:
     """Put the alpha of the run that was measured in place of one that would collapse."""
-    workspace = state.open_workspace(visitor)
-    draft = align_form.draft_of(workspace)
-    per_unit = align_form.measured(past(visitor), align_form.read(draft | {"alpha": "1"}, workspace)[0])
-    _keep(
-        visitor,
-        draft={name: value for name, value in draft.items() if name != "alpha"}
-        | ({"alpha": f"{per_unit['alpha']:g}"} if per_unit else {}),
-    )
+    runs = past(visitor)
+
+    def change(draft: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
+        per_unit = align_form.measured(runs, align_form.read(draft | {"alpha": "1", "strength": "alpha"}, now)[0])
+        if per_unit is None:
+            return draft | {"strength": "auto"}, now.picked
+        return draft | {"alpha": f"{per_unit['alpha']:g}", "strength": "alpha"}, now.picked
+
+    redraft(visitor, change)
 
 
 def copy(visitor: str) -> None:
-    """Make the selected run's settings the draft of a new one."""
-    known = align_form.known_fields()
-    config = run_now(visitor).config()
-    draft = {}
-    for name, value in config.items():
-        if (
-            name in known
-            and name not in ("model", "pairs", "layers")
-            and value is not None
-            and value != known[name].default
-        ):
-            draft[name] = value
-    _keep(visitor, draft=draft, new=True)
-    state.change(visitor, picked=config.get("layers") or state.open_workspace(visitor).picked)
+    """Make the selected run's settings the draft of a new one, and say what of it could not be taken along."""
+    run = run_now(visitor)
+    config = run.config()
+    take(visitor, config, f"copy of {context.run_name(run.status())}")
+    keep(visitor, new=True)
+
+
+def take(visitor: str, values: dict[str, Any], what: str, always: str = "") -> None:
+    """Make these settings the draft. ``always`` is said whether or not something was left out."""
+    _, _, left = align_files.into_draft(values, state.open_workspace(visitor))
+
+    def change(_: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
+        draft, blocks, _ = align_files.into_draft(values, now)
+        return align_form.place_blocks(draft, blocks, now) if blocks else (draft, now.picked)
+
+    redraft(visitor, change, what, note=f"{always} {left}".strip())
+
+
+def saved(visitor: str) -> Path:
+    """The settings that the column shows, as a file."""
+    workspace = state.open_workspace(visitor)
+    run = state.run_of(workspace)
+    locked = (
+        run is not None and not align_form.kept(workspace).get("new") and run.state not in ("failed", "interrupted")
+    )
+    return align_files.run_file(run, workspace) if locked else align_files.draft_file(workspace)
+
+
+def load_file(visitor: str, uploaded: Any) -> None:
+    """Make an uploaded file's settings the draft. Raises UserError with one sentence, and then nothing has changed."""
+    if not isinstance(uploaded, str) or not uploaded:  # the upload was stopped
+        return
+    path = Path(uploaded)
+    values = align_files.loaded(path)
+    count = sum(value is not None for name, value in values.items() if name not in ("model", "pairs"))
+    take(visitor, values, f"load {path.name[:40]}", f"Loaded {path.name[:60]}: {count} settings.")
+    if state.run_of(state.open_workspace(visitor)) is not None:
+        keep(visitor, new=True)
 
 
 def start(visitor: str) -> None:
@@ -254,11 +416,13 @@ def start(visitor: str) -> None:
         sentence = align_form.alpha_error(values.get("alpha"), align_form.measured(past(visitor), values))
         if wrong or sentence:
             raise UserError(next(iter(wrong.values()), sentence))
+        known = align_check.wait(workspace, values)
+        if stop := next((one["text"] for one in (known or {}).get("problems", []) if one["severity"] == "stop"), ""):
+            raise UserError(f"The run was not started. {stop}")
         config = RunConfig.from_dict(values)
-        config.validate()
         run = store.create("align", config.to_dict(), owner=visitor)
         state.change(visitor, run=run.id)
-        _keep(visitor, new=False)
+        keep(visitor, new=False, note="")
         worker.submit(run)
 
 
@@ -267,7 +431,7 @@ def resume(visitor: str) -> None:
     from workbench.runs import worker
 
     worker.resume(run_now(visitor))
-    _keep(visitor, new=False)
+    keep(visitor, new=False)
 
 
 def stop(visitor: str, how: str) -> None:
