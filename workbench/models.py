@@ -178,6 +178,17 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def need_bitsandbytes(what: str, otherwise: str) -> None:
+    """Raise UserError where the optional package bitsandbytes is not installed, or cannot be loaded."""
+    try:
+        import bitsandbytes  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"{what} needs the package bitsandbytes: pip install bitsandbytes, or {otherwise}.") from error
+    except Exception as error:  # its own libraries, or those of the GPU
+        why = " ".join(str(error).split())[:120]
+        raise UserError(f"{what} needs bitsandbytes, which cannot be loaded here ({why}): {otherwise}.") from error
+
+
 # -- devices -----------------------------------------------------------------------------------------------------------
 
 

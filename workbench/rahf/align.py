@@ -140,7 +140,7 @@ def fit(
         adapter=ALIGNED,
         stage="align",
         progress=progress,
-        args=arguments(config, folder, config.align_steps, config.align_batch, config.align_rate, loaded.device),
+        args=arguments(config, "align", len(patterns.examples), folder, loaded.device),
         dataset=list(range(len(patterns.examples))),
         collator=lambda indices: {"indices": indices},
         look=looked if look else None,

@@ -109,9 +109,7 @@ def instruct(
         adapter=adapter,
         stage=stage,
         progress=progress,
-        args=arguments(
-            config, folder, config.instruct_steps, config.instruct_batch, config.instruct_rate, loaded.device
-        ),
+        args=arguments(config, "instruct", len(pairs), folder, loaded.device),
         dataset=list(pairs),
         collator=collate,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class Pattern:
 
 def make_examples(loaded: LoadedModel, pairs: PreferencePairs, config: RunConfig, limits: Limits) -> list[Example]:
     """The responses that step 3 is fitted on: those of one side, of both, or of a side drawn for each pair."""
+    if config.align_completion_tokens:
+        limits = replace(limits, completion=min(limits.completion, config.align_completion_tokens))
     draw = random.Random(config.seed)
     encode = loaded.boundary.encode
     examples = []

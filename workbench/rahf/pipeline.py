@@ -31,11 +31,13 @@ from workbench.rahf.adapters import (
     write_weights,
 )
 from workbench.rahf.align import ALIGNED, fit
+from workbench.rahf.calibrate import calibrate
 from workbench.rahf.checkpoints import last_checkpoint
 from workbench.rahf.config import RunConfig
 from workbench.rahf.instruct import instruct, judge_step1
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
 from workbench.rahf.results import CHOSEN
+from workbench.rahf.training import check_optimizer
 from workbench.stamp import check, stamp
 from workbench.tokens import Limits
 
@@ -79,7 +81,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     examples = make_examples(bench.loaded, bench.split.fit, config, bench.limits)
     patterns = Patterns(bench.loaded, examples, config, layers)
     unit = patterns.collect(progress)
-    alpha = config.alpha if config.alpha is not None else choose_alpha(unit, config.relative_strength or 0.26)
+    alpha, calibration = _alpha(bench, unit, timings)
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
     progress("patterns", message=_strength_sentence(alpha, strength), relative_strength=strength, alpha=alpha)
     _save_steering(patterns, folder, bench.stamp)
@@ -89,6 +91,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
         "layers": list(layers),
         "alpha": alpha,
         "relative_strength": strength,
+        "calibration": calibration,
         "instructed": {"steps": steps} | checked,
         "pairs": {
             "instruct": len(bench.split.instruct),
@@ -106,7 +109,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     held_out = _final(bench, judge)
     result = chosen | {
         "steps": fitted["steps"],
-        "seconds": {"instruct": timings.get("instruct"), "align": timings.get("align")},
+        "seconds": {stage: timings.get(stage) for stage in ("instruct", "calibrate", "align")},
         "steps_done": fitted.get("steps_done", fitted["steps"]),
         "ended": fitted["ended"],
         "collapse": fitted["collapse"],
@@ -128,6 +131,7 @@ def _set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
     split = config.split(pairs)
     progress("load", message="Loading the model")
     loaded = load_model(config.model, config.device, config.dtype)
+    check_optimizer(config.optimizer, loaded.device)
     config.check_layers(loaded.n_blocks)
     extra = loaded.boundary.instruction_tokens(config.positive, config.negative) if config.uses_instructions else 0
     limits = Limits(config.prompt_tokens, config.completion_tokens).within(loaded.context, extra)
@@ -212,6 +216,7 @@ def _choose_layers(bench: Bench) -> tuple[int, ...]:
 def _instruct(bench: Bench, notes: _Notes) -> int:
     """Step 1: train the instructed adapters that are not in the folder yet. Returns optimiser steps."""
     config = bench.config
+    steps = config.steps_of("instruct", len(bench.split.instruct))
     for adapter in config.instructed_adapters:
         home = bench.folder / "instructed" / adapter
         if whole_adapter(home):
@@ -226,8 +231,8 @@ def _instruct(bench: Bench, notes: _Notes) -> int:
             ),
         )
         save_adapter(bench.loaded, adapter, home, bench.stamp)
-        bench.progress("instruct", done["steps"], config.instruct_steps, f"{adapter} is trained")
-    return config.instruct_steps * len(config.instructed_adapters)
+        bench.progress("instruct", done["steps"], steps, f"{adapter} is trained")
+    return steps * len(config.instructed_adapters)
 
 
 def _check(bench: Bench, judge: Judge | None) -> dict[str, Any]:
@@ -275,6 +280,25 @@ def _answers_by_side(bench: Bench, judge: Judge | None) -> tuple[dict[str, float
     return shares | ({"prompts": len(prompts)} if oracle else {}), sides
 
 
+def _alpha(bench: Bench, unit: dict[int, float], notes: _Notes) -> tuple[float, dict[str, Any] | None]:
+    """The strength of step 3, and the calibration that found it (None: the user named alpha or a relative strength)."""
+    config = bench.config
+    if config.alpha is not None:
+        return config.alpha, None
+    if config.relative_strength is not None:
+        return choose_alpha(unit, config.relative_strength), None
+    path = bench.folder / "calibration.json"
+    found = read_json(path)
+    if found is None:
+        loaded, fit = bench.loaded, bench.split.fit
+        found = notes.timed("calibrate", lambda: calibrate(loaded, fit, unit, config, bench.limits, bench.progress))
+        found["seconds"] = notes.get("calibrate")
+        write_json(path, found | {"made_of": bench.stamp})
+    found = {key: value for key, value in found.items() if key != "made_of"}
+    bench.progress("calibrate", found["prompts"], found["prompts"], found["reason"], calibration=found)
+    return found["chosen"], found
+
+
 def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, notes: _Notes) -> dict[str, Any]:
     """Step 3, looking at held-out answers on the way."""
     config, loaded = bench.config, bench.loaded
@@ -287,7 +311,7 @@ def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, no
 
     first = looked(None)
     base = {"base_coherence": first["coherence"], "base_mean_tokens": first["mean_tokens"]}
-    bench.progress("align", 0, config.align_steps, **first, **base)
+    bench.progress("align", 0, config.steps_of("align", len(patterns.examples)), **first, **base)
     folder = bench.folder / "checkpoints" / "aligned"
     look = lambda step, adapter: looked(adapter) | base  # noqa: E731 - two words for the line below
     fitted = notes.timed("align", lambda: fit(loaded, patterns, alpha, config, folder, bench.progress, look))
@@ -347,10 +371,12 @@ def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
     """
     last = last_checkpoint(folder / "checkpoints" / "aligned")
     home = folder / "adapter"
-    if last is None:
-        done = {"steps": config.align_steps, "of": config.align_steps}
+    if last is None:  # step 3 is over, or has not come so far
+        steps = (read_json(folder / "result.json") or {}).get("steps") or config.align_steps
+        done = {"steps": steps, "of": steps}
         return done if whole_adapter(home) and "partial" not in read_weights(home)[1] else None
-    kept = {"steps": last.step, "of": config.align_steps}
+    state = read_json(last.path / "trainer_state.json") or {}
+    kept = {"steps": last.step, "of": state.get("max_steps") or config.align_steps}
     about = (read_json(folder / MADE_OF) or {}) | {"partial": kept}
     try:
         if config.foundation == "base":

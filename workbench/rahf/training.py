@@ -8,33 +8,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from workbench.errors import Stopped
-from workbench.models import LoadedModel
+from workbench.errors import Stopped, UserError
+from workbench.models import LoadedModel, need_bitsandbytes
 from workbench.progress import Progress, finite
 from workbench.rahf.adapters import load_weights, save_adapter
 from workbench.rahf.checkpoints import Checkpoint, last_checkpoint, prune, seal
 from workbench.rahf.config import RunConfig
 from workbench.stamp import check, stamp
 
+OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_bnb_8bit"}
 LOGGED = 1000  # at most about so many loss events a stage
 SAVE_SECONDS = 60.0  # at most so much work lies between two checkpoints, where steps are slow
 
 
-def arguments(config: RunConfig, folder: Path, steps: int, batch: int, rate: float, device: Any) -> TrainingArguments:
-    """The Trainer's settings for one stage."""
+def arguments(config: RunConfig, stage: str, examples: int, folder: Path, device: torch.device) -> TrainingArguments:
+    """The Trainer's settings for a stage, "instruct" or "align", that has so many examples. Raises UserError for an
+    optimiser that cannot work here."""
+    check_optimizer(config.optimizer, device)
+    steps = config.steps_of(stage, examples)
+    schedule, warmup = config.course(stage)
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=batch,
+        per_device_train_batch_size=getattr(config, f"{stage}_batch"),
         gradient_accumulation_steps=config.accumulation,
-        learning_rate=rate,
-        warmup_steps=int(config.warmup * steps),
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(config.schedule, config.schedule),
-        weight_decay=0.0,
+        learning_rate=getattr(config, f"{stage}_rate"),
+        warmup_steps=int(warmup * steps),
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(schedule, schedule),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
         seed=config.seed,
         data_seed=config.seed,
         logging_steps=max(1, steps // LOGGED),
@@ -46,8 +53,26 @@ def arguments(config: RunConfig, folder: Path, steps: int, batch: int, rate: flo
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
         use_cpu=device.type == "cpu",
-        optim="adamw_torch",
+        optim=OPTIMIZERS[config.optimizer],
     )
+
+
+def check_optimizer(optimizer: str, device: torch.device) -> None:
+    """Raise UserError, with what to do, for an optimiser that cannot take a step on the device."""
+    if optimizer != "adamw_8bit":
+        return
+    need_bitsandbytes("The optimiser adamw_8bit", "choose adamw or adafactor")
+    from bitsandbytes.optim import AdamW8bit
+
+    weight = nn.Parameter(torch.zeros(4096, device=device))
+    weight.grad = torch.ones_like(weight)
+    try:
+        AdamW8bit([weight]).step()
+    except Exception as error:  # what a device or a build lacks comes as errors of many kinds
+        raise UserError(
+            f"The optimiser adamw_8bit does not work on {device.type} with the bitsandbytes installed here "
+            f"({' '.join(str(error).split())[:120]}): choose adamw or adafactor."
+        ) from error
 
 
 class StageTrainer(Trainer):

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from workbench.jsonfile import read_json
 from workbench.ui import align_view, charts, context, votes
 
 RESULTS = (  # title, key, digits
@@ -29,23 +30,58 @@ def size_text(size: int, count: int) -> str:
     return f"{charts.amount(size)}, {count} file{'s' if count != 1 else ''}" if count else ""
 
 
+def result_of(run: Any, status: dict[str, Any]) -> dict[str, Any]:
+    """What the run chose and measured; of one that was stopped and kept, what it had chosen."""
+    from workbench.rahf.results import read_result
+
+    return status.get("result") or read_result(run.path)
+
+
+def about(status: dict[str, Any]) -> str:
+    """The line below the heading: that everything can be checked, or that this is no whole run."""
+    if status["state"] != "finished" and (partial := status.get("partial")):
+        return (
+            f"Stopped and kept: the adapter of {partial['steps']} of {partial['of']} steps, not judged on held-out "
+            "pairs. Every file says so. Resume the run in step 3 for a whole one."
+        )
+    return "Every file carries the settings and the held-out numbers, so that the result can be checked and repeated."
+
+
+def merged_of(run: Any) -> Path | None:
+    """The folder of the merged model, None without one or if the adapter has changed since (the run went on)."""
+    made = read_json(run.path / "exports" / "merged.json") or {}
+    folder = run.path / "exports" / "merged"
+    return folder if made.get("adapter") == adapter_mark(run) and (folder / "config.json").exists() else None
+
+
+def adapter_mark(run: Any) -> int | None:
+    """What tells the run's adapter from the one it had before; None if it has none."""
+    try:
+        return (run.adapter / "adapter_model.safetensors").stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def takes(run: Any, status: dict[str, Any], visitor: str) -> dict[str, dict[str, Any]]:
     """The rows: what each thing is, and how big it is where it lies on disk already."""
-    result, config = status.get("result") or {}, run.config()
+    result, config = result_of(run, status), run.config()
     top = max(result.get("layers") or [0])
     code = {"text": "PeftModel.from_pretrained", "as": "mono"}
-    made = size_of(run.path / "exports" / "merged")
+    merged = merged_of(run)
+    made = size_of(merged) if merged else (0, 0)
     cast = len(votes.votes_of(run.path, visitor))
     pairs = result.get("pairs") or {}
     count = sum(pairs.values()) if isinstance(pairs, dict) else 0
     voted = f", and your {cast} blind vote{'s' if cast != 1 else ''}" if cast else ""
+    partial = result.get("partial")
+    kept = f" of {partial['steps']} of {partial['of']} steps" if partial else ""
     return {
         "adapter": {
             "icon": "box",
             "title": "Adapter",
             "size": size_text(*size_of(run.adapter)),
             "text": [
-                f"A plain PEFT LoRA, rank {config.get('lora_rank')}, for blocks 0 to {top}. Loads with ",
+                f"A plain PEFT LoRA{kept}, rank {config.get('lora_rank')}, for blocks 0 to {top}. Loads with ",
                 code,
                 ".",
             ],
@@ -73,7 +109,7 @@ def takes(run: Any, status: dict[str, Any], visitor: str) -> dict[str, dict[str,
 
 def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:
     """The run from a terminal, and its adapter from Python."""
-    config, result = run.config(), status.get("result") or {}
+    config, result = run.config(), result_of(run, status)
     pairs = str(config.get("pairs"))
     shown = pairs if not Path(pairs).is_absolute() else Path(pairs).name
     layers = ",".join(str(block) for block in result.get("layers") or config.get("layers") or []) or "auto"
@@ -100,7 +136,7 @@ def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:
 
 def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
     """The model card as the page shows it; ``markdown`` is the file that goes with the download."""
-    result, config = status.get("result") or {}, run.config()
+    result, config = result_of(run, status), run.config()
     rows = align_view.rows_of(result)
     base, aligned = (rows[0], rows[-1]) if len(rows) > 1 else ({}, {})
     pairs = result.get("pairs") if isinstance(result.get("pairs"), dict) else {}
@@ -132,7 +168,7 @@ def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
         ["Relative strength", f"{mean:.2f} ({each})" if mean is not None else "\N{EN DASH}"],
         [
             "Steps, batch, rate",
-            f"{config.get('align_steps')}, {config.get('align_batch')}, {config.get('align_rate'):g}",
+            f"{result.get('steps') or config.get('align_steps')}, {config.get('align_batch')}, {config.get('align_rate'):g}",
         ],
         ["Seed", str(config.get("seed"))],
         [
@@ -149,9 +185,11 @@ def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
     )
     if isinstance(facts, (int, float)) and facts < 1:
         limits = f"{1 - facts:.0%} of held-out answers with a checkable fact still state a wrong one. " + limits
+    partial = result.get("partial")
+    whole = f"A LoRA adapter of {partial['steps']} of {partial['of']} steps" if partial else "A LoRA adapter"
     return {
         "name": context.run_name(status),
-        "lead": f"A LoRA adapter for {Path(config['model']).name}, made with RAHF ({config['method']}) from "
+        "lead": f"{whole} for {Path(config['model']).name}, made with RAHF ({config['method']}) from "
         f"{trained} preference pairs; {pairs.get('held_out', 'no')} pairs held out.",
         "results": shown,
         "made": made,

@@ -1,0 +1,179 @@
+"""Settings act: each one that is set changes what it says it changes, and nothing else."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import PAIRS, tiny_model
+
+from workbench.errors import Stopped, UserError
+from workbench.pairs import Pair, PreferencePairs, as_messages
+from workbench.progress import Progress
+from workbench.rahf import training
+from workbench.rahf.config import RunConfig
+from workbench.rahf.pipeline import align, keep_partial
+
+QUICK = {
+    "method": "dual", "instruct_steps": 2, "align_steps": 2, "instruct_batch": 4, "align_batch": 4, "evaluate_every": 9,
+    "checkpoint_every": 50, "evaluate_prompts": 2, "max_new_tokens": 4, "held_out": 4, "force": True, "device": "cpu",
+    "positive": "be kind", "negative": "be a lazy dog", "layers": (0, 1), "alpha": 0.5, "prompt_tokens": 64,
+    "completion_tokens": 32,
+}  # fmt: skip
+PACKAGE = importlib.util.find_spec("bitsandbytes") is not None
+
+
+@pytest.fixture
+def where(tmp_path):
+    """A saved tiny model and a file of pairs."""
+
+    def make(family="llama", **settings):
+        loaded = tiny_model(family, **settings)
+        loaded.model.save_pretrained(tmp_path / "model")
+        loaded.tokenizer.save_pretrained(tmp_path / "model")
+        (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in PAIRS))
+        return {"model": str(tmp_path / "model"), "pairs": str(tmp_path / "pairs.jsonl")}
+
+    return make
+
+
+def run(folder, emit=None, stopping=None, **settings):
+    return align(RunConfig.from_dict({**QUICK, **settings}), folder, Progress(emit, stopping))
+
+
+def weights(folder):
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def differ(one, two):
+    return any(not torch.equal(one[key], two[key]) for key in one)
+
+
+# -- optimiser, steps, course ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "examples", "steps"),
+    [
+        ({}, "instruct", 100, 80),
+        ({"instruct_epochs": 2, "instruct_batch": 8}, "instruct", 100, 26),  # 13 batches a pass, the last smaller
+        ({"instruct_epochs": 2, "instruct_batch": 8, "accumulation": 4}, "instruct", 100, 8),
+        ({"instruct_epochs": 0.1, "instruct_batch": 1}, "instruct", 100, 10),
+        ({"instruct_epochs": 0.01}, "instruct", 1, 1),
+        ({"align_epochs": 3, "align_batch": 16}, "align", 33, 9),
+    ],
+)
+def test_steps_are_as_many_as_the_passes_take(settings, stage, examples, steps):
+    assert RunConfig.from_dict(settings).steps_of(stage, examples) == steps
+
+
+def test_a_run_of_epochs_counts_its_real_steps_everywhere(where, tmp_path):
+    events = []
+    settings = {"instruct_epochs": 1, "align_epochs": 0.5, "checkpoint_every": 1, **where()}
+    result = run(tmp_path / "run", events.append, **settings)
+    parts = result["pairs"]
+    config = RunConfig.from_dict({**QUICK, **settings})
+    one = config.steps_of("instruct", parts["instruct"])
+    three = config.steps_of("align", config.answers_of(parts["fit"]))
+    assert one == -(-parts["instruct"] // 4) and three == -(-(2 * parts["fit"] // 4) // 2)
+    assert (result["instructed"]["steps"], result["steps"]) == (2 * one, three)
+    for stage, total in (("instruct", one), ("align", three)):
+        assert {event.total for event in events if event.stage == stage and event.step} == {total}
+    assert keep_partial(config, tmp_path / "run") == {"steps": three, "of": three}
+
+
+def test_what_is_kept_of_a_run_of_epochs_says_of_how_many_steps(where, tmp_path):
+    settings = {"align_epochs": 1, "checkpoint_every": 1, **where()}
+    asked = []
+
+    def emit(event):
+        if event.stage == "align" and event.step == 2:
+            asked.append(True)
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", emit, lambda: bool(asked), **settings)
+    kept = keep_partial(RunConfig.from_dict({**QUICK, **settings}), tmp_path / "run")
+    assert kept["steps"] < kept["of"] == 5  # 10 pairs, both answers, in batches of 4
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"),
+    [
+        ("adamw", "AdamW"),
+        ("adafactor", "Adafactor"),
+        pytest.param("adamw_8bit", "AdamW", marks=pytest.mark.skipif(not PACKAGE, reason="bitsandbytes is optional")),
+    ],
+)
+def test_the_optimiser_that_was_asked_for_trains(where, tmp_path, monkeypatch, optimizer, kind):
+    seen = []
+    made = training.StageTrainer.create_optimizer
+
+    def watch(self, *args, **kwargs):
+        found = made(self, *args, **kwargs)
+        optimizer = found or self.optimizer
+        seen.append((type(optimizer).__module__, type(optimizer).__name__, optimizer.param_groups[0]["weight_decay"]))
+        return found
+
+    monkeypatch.setattr(training.StageTrainer, "create_optimizer", watch)
+    run(tmp_path / "run", optimizer=optimizer, weight_decay=0.25, **where())
+    assert {name for _, name, _ in seen} == {kind}
+    assert ("bitsandbytes" in seen[0][0]) == (optimizer == "adamw_8bit")
+    assert {decay for *_, decay in seen} == {0.25}
+
+
+def test_a_missing_package_is_one_sentence(where, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(UserError, match="pip install bitsandbytes") as caught:
+        run(tmp_path / "run", optimizer="adamw_8bit", **where())
+    assert "\n" not in str(caught.value)
+
+
+def test_gradients_are_shortened_to_the_length_that_was_set(where, tmp_path):
+    """With plain AdamW a scale of all gradients changes nothing but what epsilon does: a tiny length shows it."""
+    material = where()
+    run(tmp_path / "one", **material)
+    run(tmp_path / "two", max_grad_norm=1e-6, **material)
+    assert differ(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_each_step_has_its_own_course(tmp_path):
+    config = RunConfig.from_dict(
+        {"schedule": "constant", "warmup": 0, "instruct_schedule": "cosine", "instruct_warmup": 0.1,
+         "instruct_steps": 100, "align_steps": 50, "max_grad_norm": 2, "weight_decay": 0.1}
+    )  # fmt: skip
+    device = torch.device("cpu")
+    one = training.arguments(config, "instruct", 10, tmp_path, device)
+    three = training.arguments(config, "align", 10, tmp_path, device)
+    assert (one.lr_scheduler_type.value, one.warmup_steps, one.max_steps) == ("cosine", 10, 100)
+    assert (three.lr_scheduler_type.value, three.warmup_steps, three.max_steps) == ("constant_with_warmup", 0, 50)
+    assert {one.max_grad_norm, three.max_grad_norm} == {2.0} and {one.weight_decay, three.weight_decay} == {0.1}
+    same = RunConfig.from_dict({"schedule": "linear", "warmup": 0.2})
+    assert same.course("instruct") == same.course("align") == ("linear", 0.2)
+
+
+# -- the split ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_share_of_step_1_moves_training_pairs_only():
+    pairs = PreferencePairs.from_pairs([Pair(i, as_messages(f"question {i}"), "good", "bad") for i in range(120)])
+    parts = {share: RunConfig(step1_share=share, held_out=20).split(pairs) for share in (0.05, 0.25, 0.5, 0.95)}
+    assert {share: len(split.instruct) for share, split in parts.items()} == {0.05: 5, 0.25: 25, 0.5: 50, 0.95: 95}
+    assert len({tuple(split.held_out.dataset["id"]) for split in parts.values()}) == 1
+    assert all(len(split.instruct) + len(split.fit) + len(split.held_out) == 120 for split in parts.values())
+    default = pairs.split(0, 20)
+    assert default.instruct.dataset["id"] == parts[0.5].instruct.dataset["id"]
+    assert default.fit.dataset["id"] == parts[0.5].fit.dataset["id"]
+
+
+def test_answers_may_be_shorter_in_step_3_than_in_step_1():
+    from workbench.rahf.patterns import make_examples
+    from workbench.tokens import Limits
+
+    loaded = tiny_model()
+    pairs = PreferencePairs.from_pairs([Pair(0, as_messages("what is it?"), "it is a good answer " * 9, "no")])
+    config = RunConfig(response="chosen", align_completion_tokens=5)
+    (short,) = make_examples(loaded, pairs, config, Limits(64, 64))
+    (whole,) = make_examples(loaded, pairs, RunConfig(response="chosen"), Limits(64, 64))
+    assert len(short.bare.ids) - short.bare.start == 5 < len(whole.bare.ids) - whole.bare.start
