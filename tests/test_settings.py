@@ -15,6 +15,7 @@ from workbench.progress import Progress
 from workbench.rahf import training
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align, keep_partial
+from workbench.rahf.presets import PRESETS, preset_values
 
 QUICK = {
     "method": "dual", "instruct_steps": 2, "align_steps": 2, "instruct_batch": 4, "align_batch": 4, "evaluate_every": 9,
@@ -177,3 +178,56 @@ def test_answers_may_be_shorter_in_step_3_than_in_step_1():
     (short,) = make_examples(loaded, pairs, config, Limits(64, 64))
     (whole,) = make_examples(loaded, pairs, RunConfig(response="chosen"), Limits(64, 64))
     assert len(short.bare.ids) - short.bare.start == 5 < len(whole.bare.ids) - whole.bare.start
+
+
+# -- presets -----------------------------------------------------------------------------------------------------------
+
+PAPER = {  # the table of the paper's settings; its layers 10, 12, ... are our blocks 9, 11, ...
+    "paper-scit": {
+        "method": "scit", "instruct_epochs": 2, "instruct_batch": 64, "instruct_rate": 2e-5, "instruct_warmup": 0.1,
+        "align_steps": 450, "align_batch": 64, "align_rate": 3e-4, "layers": (9, 11, 13, 15, 17),
+        "align_completion_tokens": None,
+    },
+    "paper-dual": {
+        "method": "dual", "instruct_epochs": 3, "instruct_batch": 128, "instruct_rate": 2e-5, "instruct_warmup": 0.1,
+        "instruct_schedule": "cosine", "align_steps": 2500, "align_batch": 8, "align_rate": 9e-6,
+        "layers": (9, 11, 13, 15, 17, 19), "align_completion_tokens": 64,
+    },
+}  # fmt: skip
+BOTH = {
+    "instruct_tuning": "full", "states": "completion", "response": "random", "alpha": 5, "step1_share": 0.5,
+    "held_out": 1000, "lora_rank": 8, "lora_alpha": 16, "lora_dropout": 0.05, "lora_targets": "attention",
+    "schedule": "constant", "warmup": 0, "label_smoothing": 0.2, "prompt_tokens": 256, "completion_tokens": 512,
+    "gradient_checkpointing": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_s_presets_are_the_paper_s_table(name):
+    config = RunConfig.from_dict(preset_values(name))
+    wanted = PAPER[name] | BOTH
+    assert {key: getattr(config, key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_validate_and_survive_yaml(tmp_path, name):
+    config = RunConfig.from_dict(preset_values(name))
+    config.to_yaml(tmp_path / "config.yaml")
+    assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+    assert PRESETS[name].label and PRESETS[name].help.endswith(".")
+
+
+def test_what_is_given_beside_a_preset_wins(tmp_path):
+    from workbench.cli import build_parser
+    from workbench.cli.method import settings
+
+    (tmp_path / "f.yaml").write_text("align_batch: 7\nalign_steps: 8\n")
+    line = ["align", "--preset", "paper-dual", "--config", str(tmp_path / "f.yaml"), "--steps", "9", "--set", "seed=3"]
+    values = settings(build_parser().parse_args(line))
+    assert [values[key] for key in ("align_batch", "align_steps", "seed")] == [7, 9, 3]
+    assert (values["align_rate"], values["method"]) == (9e-6, "dual")
+
+
+def test_an_unknown_preset_is_one_sentence():
+    with pytest.raises(UserError, match="demo, small, paper-scit, paper-dual"):
+        preset_values("papier")

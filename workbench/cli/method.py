@@ -41,6 +41,8 @@ def add_verbs(verb) -> None:
     it.add_argument("--device", metavar="auto|cpu|cuda|mps")
     it.add_argument("--dtype", metavar="auto|float32|bfloat16")
     it.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, repeatable")
+    names = "demo|small|paper-scit|paper-dual"
+    it.add_argument("--preset", metavar=names, help="settings that belong together; all that is given beside it wins")
     it.add_argument("--config", metavar="F.yaml", help="settings in a file; what is given beside it wins")
     it.add_argument("--out", metavar="RUN", help="the run's folder (default: one among the runs)")
     it.add_argument("--now", action="store_true", help="do not wait until other runs have left the device")
@@ -64,10 +66,12 @@ def align(options: Namespace) -> dict[str, Any]:
 
 
 def settings(options: Namespace) -> dict[str, Any]:
-    """The run's settings: defaults, overlaid by the file, overlaid by what the command says. Raises UserError."""
+    """The run's settings: defaults, overlaid by the preset, the file, and what the command says. Raises UserError."""
     from workbench.rahf.config import RunConfig
+    from workbench.rahf.presets import preset_values
 
-    values = RunConfig.from_yaml(Path(options.config).expanduser()).to_dict() if options.config else {}
+    values = preset_values(options.preset) if options.preset else {}
+    values |= RunConfig.values_in(Path(options.config).expanduser()) if options.config else {}
     given = {name: getattr(options, option) for option, name in OPTIONS.items()}
     values |= {name: value for name, value in given.items() if value is not None}
     for item in options.set:

@@ -242,6 +242,11 @@ class RunConfig:
     @classmethod
     def from_yaml(cls, path: Path) -> RunConfig:
         """The config in a YAML file; raises UserError if it cannot be read."""
+        return cls.from_dict(cls.values_in(path))
+
+    @staticmethod
+    def values_in(path: Path) -> dict[str, Any]:
+        """The settings that a YAML file names, as they stand there; raises UserError if it cannot be read."""
         import yaml
 
         try:
@@ -250,7 +255,7 @@ class RunConfig:
             raise UserError(f"The settings file {path} could not be read ({str(error)[:120]}).") from error
         if not isinstance(values, dict):
             raise UserError(f"The settings file {path} must hold lines of the form name: value.")
-        return cls.from_dict(values)
+        return values
 
     def to_yaml(self, path: Path) -> None:
         import yaml
