@@ -280,7 +280,7 @@ def _checked(entry, value: Any) -> Any:
     if kind is bool:
         text = str(value).strip().lower()
         if text not in ("true", "false"):
-            raise UserError(f"{name} must be true or false, not {value!r}.")
+            raise UserError(f"{name} must be true or false, not {str(value)[:40]!r}.")
         return text == "true"
     if kind in (int, float):
         return _checked_number(name, value, kind, limits)
