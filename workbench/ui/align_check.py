@@ -6,6 +6,7 @@ and lets a thread find the rest, of the newest settings only. What was found is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -13,7 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.ui import align_fields, state
+from workbench.errors import UserError
+from workbench.ui import align_fields, charts, state
 from workbench.ui.state import Workspace
 
 log = logging.getLogger("workbench.page")
@@ -112,21 +114,59 @@ def _work(desk: Desk) -> None:
 
 def outcome(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
     """Problems and costs of these settings, as the page shows them. May take seconds."""
+    state.import_engine()
     from workbench.rahf.config import RunConfig
+    from workbench.rahf.preflight import outlook
+    from workbench.runs.store import runs_root
 
     try:
-        from workbench.rahf import preflight
-    except ImportError:
-        return nothing()
+        pairs = state.load_pairs_of(workspace)
+    except UserError as error:
+        return nothing() | {"problems": [problem("stop", "pairs", str(error))]}
+    root = runs_root()
+    root.mkdir(parents=True, exist_ok=True)
+    told = outlook(
+        RunConfig.from_dict(values),
+        pairs=pairs,
+        folder=root,
+        history=history(workspace.visitor),
+        local=state.folders_allowed(),
+    )
+    problems = [problem(one["severity"], one["field"], one["text"]) for one in told["problems"]]
+    return nothing() | {"problems": problems, "rows": cost_rows(told), "basis": told["basis"] or ""}
 
-    state.import_engine()
-    config = RunConfig.from_dict(values)
-    problems = [shown_problem(one) for one in preflight.preflight(config)]
-    problems.sort(key=lambda one: SEVERITIES.index(one["severity"]))
-    return {"problems": problems, "rows": [], "basis": ""}
+
+def history(visitor: str, most: int = 20) -> list[dict[str, Any]]:
+    """What this visitor's finished runs took, for the estimate, newest first."""
+    from workbench.rahf.estimate import history_row
+
+    rows = []
+    for run in state.runs_of(visitor)[:most]:
+        with contextlib.suppress(UserError):  # a damaged folder tells nothing about others
+            status = run.status()
+            if status["state"] == "finished" and status.get("result"):
+                rows.append(history_row(run.config(), status["result"], float(status.get("seconds") or 0)))
+    return [row for row in rows if row]
 
 
-def shown_problem(one: Any) -> dict[str, Any]:
+def problem(severity: str, name: str, text: str) -> dict[str, Any]:
     """A problem as the page shows it, with the words for its field."""
-    severity = one.severity if one.severity in SEVERITIES else "note"
-    return {"severity": severity, "field": one.field, "label": align_fields.label(one.field), "text": one.text}
+    return {
+        "severity": severity if severity in SEVERITIES else "note",
+        "field": name,
+        "label": {"model": "Model", "pairs": "Pairs"}.get(name) or align_fields.label(name),
+        "text": align_fields.in_page_words(text),
+    }
+
+
+def cost_rows(told: dict[str, Any]) -> list[list[Any]]:
+    """Rows of [what, figure, strong]: time as a range, memory and disk against what is free."""
+    rows = []
+    if told.get("seconds") is not None:
+        low, high = charts.duration(told["seconds_low"]), charts.duration(told["seconds_high"])
+        rows.append(["Time, estimated", low if low == high else f"{low} to {high}", True])
+    for name, what in (("memory", "Memory, at its peak"), ("disk", "Disk")):
+        size, free = told.get(f"{name}_bytes"), told.get(f"free_{name}_bytes")
+        if size is not None:
+            rows.append([what, charts.amount(size) + (f" of {charts.amount(free)} free" if free else ""), False])
+    return rows

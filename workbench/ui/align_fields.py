@@ -165,6 +165,15 @@ def label(name: str) -> str:
     return LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
+def in_page_words(sentence: str) -> str:
+    """A sentence of the engine with the page's words for settings: “Longest prompt, tokens”, not prompt_tokens."""
+    plain = {"quantization", "optimizer", "accumulation", "foundation", "dtype"}
+    for name in sorted(known_fields(), key=len, reverse=True):
+        if "_" in name or name in plain:
+            sentence = re.sub(rf"\b{name}\b", f"“{label(name)}”", sentence)
+    return sentence
+
+
 def word(name: str, value: Any) -> str:
     """A value as a person says it: ``All linear layers``, ``0.002``, ``auto``, ``yes``."""
     if isinstance(value, bool):

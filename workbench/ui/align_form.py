@@ -178,9 +178,9 @@ def clash(sentence: str, draft: Mapping[str, Any]) -> tuple[str, str]:
     if "p+ and p-" in sentence:
         return "positive", sentence
     named = [name for name in re.findall(r"[a-z_0-9]+", sentence) if name in known_fields() and name != "model"]
-    for name in dict.fromkeys(named):
-        sentence = re.sub(rf"\b{name}\b", f"“{label(name)}”", sentence)
-    return next((name for name in named if name in draft), named[0] if named else ""), sentence
+    return next((name for name in named if name in draft), named[0] if named else ""), align_fields.in_page_words(
+        sentence
+    )
 
 
 # -- strength ----------------------------------------------------------------------------------------------------------
