@@ -21,12 +21,13 @@ from transformers import AutoModelForCausalLM
 from tests.kill_runs import SETTINGS, left, material
 from workbench import jsonfile
 from workbench.errors import UserError
+from workbench.export import export
 from workbench.progress import Progress, steady
 from workbench.rahf.adapters import read_weights
 from workbench.rahf.patterns import Patterns
 from workbench.rahf.training import StageTrainer
 from workbench.runs import control, create, execute, files, list_runs, resume, spawn, stop, store, work, worker
-from workbench.runs.loading import load_run
+from workbench.runs.loading import load_run, split_of, steering_of
 from workbench.runs.store import GONE, runs_root
 from workbench.stamp import check, stamp
 
@@ -373,6 +374,57 @@ def test_stop_and_keep_leaves_a_usable_adapter_and_can_go_on(whole, foundation):
         status = execute(run)
         assert status["state"] == "finished" and status["partial"] is None and left(run) == wanted
         assert "partial" not in read_weights(run.adapter)[1]
+
+
+def test_a_kept_adapter_can_be_judged_and_taken_away_and_says_that_it_is_partial(whole, tmp_path):
+    config, _, _ = whole
+    run = create("align", config)
+    execute(run, at_step(run, "align", 3, lambda run: run.request_stop("keep")))
+    partial = run.status()["partial"]
+    judged = work.evaluate({"runs": [str(run.path)], "pairs": config["pairs"], "judge": "none"}, tmp_path, Progress())
+    assert [row["name"] for row in judged["models"]] == ["base", run.path.name]
+    assert judged["pairs"] == config["held_out"] and judged["made_of"]["model"] and judged["made_of"]["seed"] == 0
+    for merge in (False, True):
+        to = tmp_path / f"out-{merge}"
+        assert {"README.md", "report.html"} <= set(export(run.path, to, merge=merge)["files"])
+        for name in ("README.md", "report.html"):
+            said = (to / name).read_text()
+            assert f"adapter of {partial['steps']} of 6 steps" in said and "stopped before it was judged" in said
+    execute(run)
+    export(run.path, tmp_path / "whole")
+    assert "Partial" not in (tmp_path / "whole" / "README.md").read_text()
+
+
+def test_what_was_made_for_other_weights_or_pairs_is_refused_everywhere(whole, tmp_path):
+    """Directions, pairs and adapters of a run are checked against what the run was made of, wherever they are used."""
+    config, _, first = whole
+    run = create("align", config)
+    for name in ("made_of.json", "result.json", "steering.safetensors"):
+        shutil.copyfile(first.path / name, run.path / name)
+    shutil.copytree(first.path / "adapter", run.path / "adapter")
+    assert steering_of(run, 1.0).vectors and len(split_of(run).held_out) == config["held_out"]
+    made_of = json.loads((run.path / "made_of.json").read_text())
+    files.write_json(run.path / "made_of.json", made_of | {"pairs": "others", "model": "another"})
+    with pytest.raises(UserError, match="The model is not the one that the directions of run"):
+        steering_of(run, 1.0)
+    with pytest.raises(UserError, match="The pairs are not the ones that run"):
+        split_of(run)
+    copy = tmp_path / "copy.jsonl"  # the same pairs under another name are still those it was trained on
+    shutil.copyfile(config["pairs"], copy)
+    files.write_json(run.path / "made_of.json", made_of)
+    judged = work.evaluate({"runs": [str(run.path)], "pairs": str(copy), "judge": "none"}, tmp_path, Progress())
+    assert judged["pairs"] == config["held_out"]
+    weights = run.path / "adapter" / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-3] + b"xyz")
+    with pytest.raises(UserError, match="is damaged"):
+        export(run.path, tmp_path / "damaged")
+    weights.write_bytes(data)
+    result = json.loads((run.path / "result.json").read_text())
+    files.write_json(run.path / "result.json", result | {"model_fingerprint": "another"})
+    with pytest.raises(UserError, match="The model is not the one that the adapter of run"):
+        export(run.path, tmp_path / "others")
+    assert not (tmp_path / "damaged").exists() and not (tmp_path / "others").exists()
 
 
 def test_keep_after_a_kill_takes_the_last_checkpoint(whole):

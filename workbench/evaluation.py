@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from workbench.pairs import PreferencePairs, prompt_text
 from workbench.progress import QUIET, Progress
 from workbench.rahf.adapters import activate, load_adapter
 from workbench.rahf.config import RunConfig
+from workbench.rahf.results import read_result
+from workbench.stamp import check, stamp
 from workbench.statistics import bootstrap, wilson
 from workbench.tokens import Encoded, Limits
 
@@ -220,7 +221,7 @@ def evaluate(
     """
     if limit is not None:
         pairs = pairs.select(range(min(limit, len(pairs))))
-    results = [_finished(folder) for folder in folders]
+    results = [read_result(Path(folder)) for folder in folders]
     configs = [RunConfig.from_dict(result["config"]) for result in results]
     if len({config.model for config in configs}) != 1:
         raise UserError("The runs have different base models: evaluate those of one model at a time.")
@@ -231,7 +232,9 @@ def evaluate(
     if decider is None and judge != "none":
         from workbench.pairs import load_pairs
 
-        training = first.split(load_pairs(first.pairs)).instruct
+        known = load_pairs(first.pairs)
+        check({"pairs": results[0].get("pairs_fingerprint")}, {"pairs": known.fingerprint}, f"run {folders[0].name}")
+        training = first.split(known).instruct
         decider = choose_judge(judge, pairs.source, loaded, training, max(results[0]["layers"]))
     limits = Limits(first.prompt_tokens, first.completion_tokens).within(loaded.context)
     sampling = Sampling(max_new_tokens=first.max_new_tokens, seed=seed)
@@ -248,15 +251,14 @@ def evaluate(
             sample[folder.name] = answer.text
         loaded.model.delete_adapter(ALIGNED)
     progress("evaluate", len(folders) + 1, len(folders) + 1)
-    return {"models": models, "pairs": len(pairs), "judge": decider.name if decider else None, "samples": samples}
+    return {
+        "models": models,
+        "pairs": len(pairs),
+        "judge": decider.name if decider else None,
+        "samples": samples,
+        "made_of": stamp(loaded.fingerprint, pairs.fingerprint, seed),
+    }
 
 
 def _sample(pair, answer: Answer) -> dict[str, Any]:
     return {"prompt": prompt_text(pair.prompt), "base": answer.text}
-
-
-def _finished(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The run {Path(folder).name} has not finished: resume it before it is judged.") from error

@@ -12,6 +12,8 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
+from workbench.rahf.results import read_result
+from workbench.stamp import check
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _FIGURES = (
@@ -22,14 +24,6 @@ _FIGURES = (
     ("facts_right", "Right facts"),
     ("kl_from_base", "KL from the base, nats an answer"),
 )
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """What a finished run measured. Raises UserError if it has not finished."""
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The run {folder.name} has not finished: resume it before exporting it.") from error
 
 
 def export(
@@ -43,11 +37,13 @@ def export(
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Write a run's adapter (or, with ``merge``, base and adapter as one model in safetensors) with its model card,
-    settings, figures and report to the empty folder ``to``; with ``push``, also to that repository on the Hub.
+    settings, figures and report to the empty folder ``to``; with ``push``, also to that repository on the Hub. Of a
+    run that was stopped and kept it is the adapter of the steps done, and the card says so.
 
     ``token`` is used for that one upload and neither kept nor logged. Returns path, files and bytes. Raises UserError.
     """
     result = read_result(folder)
+    _need_own_adapter(folder, result)
     if push is not None and not _HUB_ID.fullmatch(push):
         raise UserError(f"{push[:80]!r} is no repository on the Hub: write it as name/repository.")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -75,6 +71,19 @@ def export(
         "files": [str(path.relative_to(to)) for path in files],
         "bytes": sum(path.stat().st_size for path in files),
     }
+
+
+def _need_own_adapter(folder: Path, result: dict[str, Any]) -> None:
+    """Raises UserError if the run's adapter is damaged, or is that of another run."""
+    from workbench.rahf.adapters import read_weights
+
+    about = read_weights(folder / "adapter")[1]
+    own = {"model": result.get("model_fingerprint"), "pairs": result.get("pairs_fingerprint")}
+    check(about, own, f"the adapter of run {folder.name}")
+    if (about.get("partial") is None) != (result.get("partial") is None):
+        raise UserError(
+            f"The adapter of run {folder.name} is not the one that it ended with: resume or repeat the run."
+        )
 
 
 def _merge(folder: Path, to: Path, result: dict[str, Any], progress: Progress) -> None:
@@ -126,7 +135,10 @@ def _figure(figures: dict[str, Any], name: str) -> str | None:
 
 
 def figure_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, base, aligned) of the held-out figures that were measured, with 95% intervals."""
+    """(what, base, aligned) of the held-out figures that were measured, with 95% intervals; none of a run that was
+    stopped before it was judged."""
+    if not result.get("held_out"):
+        return []
     base, aligned = result["held_out"]["base"], result["held_out"]["aligned"]
     return [
         (title, _figure(base, name) or "", _figure(aligned, name) or "")
@@ -151,20 +163,44 @@ def setting_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("Blocks", f"{', '.join(map(str, result['layers']))} of 0 to {result['n_blocks'] - 1}"),
         ("Alpha", f"{result['alpha']:g}"),
         ("Relative strength", f"{mean:.2f} (block {each})"),
-        ("Steps, batch, rate of step 3", f"{result['steps']}, {config['align_batch']}, {config['align_rate']:g}"),
+        ("Steps, batch, rate of step 3", f"{_steps(result)}, {config['align_batch']}, {config['align_rate']:g}"),
         ("LoRA rank and alpha", f"{config['lora_rank']}, {config['lora_alpha']}"),
         ("Seed", str(config["seed"])),
+        ("Fingerprints of model and pairs", f"{result.get('model_fingerprint')}, {result.get('pairs_fingerprint')}"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in (result.get("versions") or {}).items())),
     ]
 
 
+def _steps(result: dict[str, Any]) -> str:
+    partial = result.get("partial")
+    return f"{partial['steps']} of {partial['of']}" if partial else str(result["steps"])
+
+
+def ended_early(result: dict[str, Any]) -> str:
+    """A sentence on why step 3 has fewer steps than it was to have; empty if it has them all."""
+    if partial := result.get("partial"):
+        return f"Partial: this is the adapter of {partial['steps']} of {partial['of']} steps, kept when the run was stopped."
+    return str(result.get("collapse") or "")
+
+
+def judged_on(result: dict[str, Any]) -> str:
+    """What the held-out figures were measured on, as a sentence."""
+    if not result.get("held_out"):
+        return "None: the run was stopped before it was judged. The command evaluate judges it as it is."
+    judge = result["held_out"]["aligned"].get("judge")
+    return f"On {result['pairs']['held_out']} pairs that no training step saw, with 95% intervals. " + (
+        f"Answers are judged by {judge}." if judge else "No judge was available, so there is no win rate."
+    )
+
+
 def model_card(folder: Path, merged: bool = False) -> str:
-    """The model card of a finished run, as Markdown with the Hub's front matter. Raises UserError."""
+    """The model card of a run that has finished or was kept, as Markdown with the Hub's front matter. Raises UserError."""
     result = read_result(folder)
     base = _named(result["config"]["model"])
     front = ["---", f"library_name: {'transformers' if merged else 'peft'}", "tags:", "- rahf", "- alignment"]
     if "/" in base:
         front.insert(2, f"base_model: {base}")
-    judge = result["held_out"]["aligned"].get("judge")
+    early, rows = ended_early(result), figure_rows(result)
     lines = [
         *front,
         "---",
@@ -174,15 +210,14 @@ def model_card(folder: Path, merged: bool = False) -> str:
         f"{'A merged model' if merged else 'A LoRA adapter'} aligned with preference pairs by representation alignment "
         f"(RAHF, arXiv 2312.15997) from {base}. The pairs: {_named(result['config']['pairs'])}.",
         "",
+        *([f"**{early}**", ""] if early else []),
         "## Held-out results",
         "",
-        f"On {result['pairs']['held_out']} pairs that no training step saw, with 95% intervals. "
-        + (f"Answers are judged by {judge}." if judge else "No judge was available, so there is no win rate."),
+        judged_on(result),
         "",
-        "| figure | base | aligned |",
-        "| --- | --- | --- |",
-        *(f"| {title} | {old} | {new} |" for title, old, new in figure_rows(result)),
-        "",
+        *(["| figure | base | aligned |", "| --- | --- | --- |"] if rows else []),
+        *(f"| {title} | {old} | {new} |" for title, old, new in rows),
+        *([""] if rows else []),
         "## How it was made",
         "",
         "| setting | value |",
@@ -219,15 +254,17 @@ def report(folder: Path) -> str:
         body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
         return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
+    figures, early = figure_rows(result), ended_early(result)
     samples = [(row["prompt"], row["base"], row["aligned"]) for row in read_samples(folder)]
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(folder.name)}</title>
 <meta name="viewport" content="width=device-width"><style>
 :root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}}td,th{{text-align:left;vertical-align:top;
 padding:.4rem .8rem .4rem 0;border-bottom:1px solid #8886;overflow-wrap:anywhere}}th{{font-weight:400;opacity:.7}}</style>
-<h1>{escape(folder.name)}</h1>
-<h2>Held-out results</h2><p>{result["pairs"]["held_out"]} pairs that no training step saw; 95% intervals in brackets.</p>
-{table(("Figure", "Base", "Aligned"), figure_rows(result))}
+<h1>{escape(folder.name)}</h1>{f"<p><strong>{escape(early)}</strong></p>" if early else ""}
+<h2>Held-out results</h2><p>{escape(judged_on(result))}</p>
+{table(("Figure", "Base", "Aligned"), figures) if figures else ""}
 <h2>How it was made</h2>{table(("Setting", "Value"), setting_rows(result))}
-<h2>Answers side by side</h2><p>Same prompt, same seed.</p>{table(("Prompt", "Base", "Aligned"), samples)}</html>
+{"<h2>Answers side by side</h2><p>Same prompt, same seed.</p>" if samples else ""}
+{table(("Prompt", "Base", "Aligned"), samples) if samples else ""}</html>
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.runs import files
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from workbench.generation import Steering
     from workbench.models import LoadedModel
+    from workbench.pairs import Split
 
 ALIGNED = "aligned"  # the adapter's name in the loaded model
 
@@ -50,6 +51,18 @@ def load_run(run: Run, device: str | None = None, dtype: str | None = None, adap
     return loaded
 
 
+def split_of(run: Run) -> Split:
+    """The run's pairs in their parts, as it used them. Raises ``UserError`` if they are gone or no longer the same."""
+    from workbench.pairs import load_pairs
+    from workbench.rahf.config import RunConfig
+
+    settings = RunConfig.from_dict(run.config())
+    pairs = load_pairs(settings.pairs)
+    made_of = files.read_json(run.path / "made_of.json") or {}
+    check({"pairs": made_of.get("pairs")}, {"pairs": pairs.fingerprint}, f"run {run.id}")
+    return settings.split(pairs)
+
+
 def steering_of(run: Run, alpha: float, layers: list[int] | None = None) -> Steering:
     """Steering towards the chosen side without training: ``alpha`` times the mean difference of states.
 
@@ -60,7 +73,8 @@ def steering_of(run: Run, alpha: float, layers: list[int] | None = None) -> Stee
     from workbench.generation import Steering
 
     ready = run.path / "steering.safetensors"
-    vectors = _fitted(ready) if ready.exists() else _captured(run, layers)
+    vectors, made_of = _fitted(ready) if ready.exists() else _captured(run, layers)
+    check(made_of, files.read_json(run.path / "made_of.json") or {}, f"the directions of run {run.id}")
     if wrong := [layer for layer in layers or () if layer not in vectors]:
         raise UserError(
             f"Run {run.id} knows no direction in block {wrong[0]}: choose among {', '.join(map(str, vectors))}."
@@ -68,17 +82,20 @@ def steering_of(run: Run, alpha: float, layers: list[int] | None = None) -> Stee
     return Steering({layer: vectors[layer] for layer in layers or vectors}, alpha)
 
 
-def _fitted(path: Path) -> dict[int, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _fitted(path: Path) -> tuple[dict[int, Tensor], dict[str, Any]]:
+    import json
+
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return {int(name): vector for name, vector in sorted(load_file(path).items(), key=lambda item: int(item[0]))}
+        with safe_open(path, "pt") as file:
+            made_of = json.loads((file.metadata() or {}).get("made_of") or "{}")
+            return {int(name): file.get_tensor(name) for name in sorted(file.keys(), key=int)}, made_of
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path} is damaged: repeat the run.") from error
 
 
-def _captured(run: Run, layers: list[int] | None) -> dict[int, Tensor]:
+def _captured(run: Run, layers: list[int] | None) -> tuple[dict[int, Tensor], dict[str, Any]]:
     import json
 
     import torch
@@ -102,4 +119,4 @@ def _captured(run: Run, layers: list[int] | None) -> dict[int, Tensor]:
             direction = preference_direction(acts, layer)
             way = calibrate(acts, layer, direction)
             vectors[layer] = torch.from_numpy(direction) * (way.chosen - way.rejected)
-    return vectors
+    return vectors, {"model": acts.model_fingerprint or None, "pairs": acts.pairs_fingerprint or None}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.progress import Progress
+from workbench.runs import files
+from workbench.stamp import check, stamp
 
 if TYPE_CHECKING:
     from workbench.pairs import PreferencePairs
@@ -24,10 +26,11 @@ def align(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
     progress("load", message="Starting")
     from workbench.rahf.config import RunConfig
     from workbench.rahf.pipeline import align as method
+    from workbench.runs.history import history
 
     settings = RunConfig.from_dict(config)
     settings.validate()
-    return method(settings, folder, progress)
+    return method(settings, folder, progress, history(but=folder))
 
 
 def keep_align(config: dict[str, Any], folder: Path) -> dict[str, int] | None:
@@ -67,6 +70,8 @@ def separability(config: dict[str, Any], folder: Path, progress: Progress) -> di
 
         load_adapter(loaded, run.adapter, ALIGNED)
         compared = {"after": ALIGNED, "run": run.name, "target_layers": run.status().get("layers") or []}
+    made_of = stamp(loaded.fingerprint, pairs.fingerprint, int(config.get("seed", 0)))
+    files.write_json(folder / "made_of.json", made_of)
     progress("load", message="Capturing")
     analysis = analyse(
         loaded,
@@ -112,15 +117,13 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
 
 def _unseen(pairs: PreferencePairs, source: str, folders: list[Path]) -> PreferencePairs:
     from workbench.rahf.config import RunConfig
-    from workbench.runs.files import read_json
-    from workbench.stamp import check
 
     kept: set[int] | None = None
     for folder in folders:
         settings = RunConfig.from_yaml(folder / "config.yaml")
-        if settings.pairs == source:
-            made_of = read_json(folder / "made_of.json") or {}
-            check({"pairs": made_of.get("pairs")}, {"pairs": pairs.fingerprint}, f"run {folder.name}")
+        used = (files.read_json(folder / "made_of.json") or {}).get("pairs")
+        if settings.pairs == source or used == pairs.fingerprint:  # by the same name, or a copy under another
+            check({"pairs": used}, {"pairs": pairs.fingerprint}, f"run {folder.name}")
             ids = set(settings.split(pairs).held_out.dataset["id"])
             kept = ids if kept is None else kept & ids
     if kept is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
+from workbench.jsonfile import read_json
 from workbench.ui import state
 from workbench.ui.state import Workspace
 
@@ -66,11 +67,14 @@ def colours_of(workspace: Workspace, run: Run) -> Colours | None:
     if source is None:
         return None
 
-    def load() -> Colours:
+    def load() -> Colours | None:
         from workbench.representations.capture import Activations
         from workbench.representations.separability import calibrate, preference_direction
 
         acts = Activations.load(source.path / "activations.safetensors")
+        made_of = read_json(run.path / "made_of.json") or {}
+        if made_of.get("model") and acts.model_fingerprint and made_of["model"] != acts.model_fingerprint:
+            return None  # states of other weights under the same name
         blocks = [block for block in run.status().get("layers") or [] if 0 <= block < acts.n_layers]
         block = blocks[-1] if blocks else acts.n_layers - 1
         direction = preference_direction(acts, block)
@@ -90,15 +94,10 @@ def ask(run: Run, prompts: list[Any], sampling: Sampling, steer: float = 0.0) ->
     ``steer`` adds that many times the run's mean shift to the aligned side's states while it answers.
     """
     loaded = model_of_run(run)
-    from safetensors.torch import load_file
+    from workbench.generation import compare
+    from workbench.runs.loading import ALIGNED, steering_of
 
-    from workbench.generation import Steering, compare
-    from workbench.runs.loading import ALIGNED
-
-    steering = None
-    if steer and can_steer(run):
-        vectors = load_file(run.path / "steering.safetensors")
-        steering = Steering({int(block): vector for block, vector in vectors.items()}, max(-4.0, min(4.0, steer)))
+    steering = steering_of(run, max(-4.0, min(4.0, steer))) if steer and can_steer(run) else None
     with in_use:
         yield from compare(loaded, prompts, sampling, ALIGNED, steering)
 
@@ -161,15 +160,13 @@ def sampling_from(seed: Any, temperature: Any, top_p: Any, tokens: Any) -> Sampl
 
 
 def held_out_prompts(run: Run, workspace: Workspace) -> list[Any]:
-    """The prompts this run never trained on, in the order of its pairs. Raises UserError if its pairs are gone."""
-    config = run.config()
+    """The prompts this run never trained on, in the order of its pairs. Raises UserError if those are gone or changed."""
 
     def load() -> list[Any]:
         state.import_engine()
-        from workbench.pairs import load_pairs
-        from workbench.rahf.config import RunConfig
+        from workbench.runs.loading import split_of
 
-        held = RunConfig.from_dict(config).split(load_pairs(config["pairs"])).held_out
+        held = split_of(run).held_out
         return [held[i].prompt for i in range(len(held))]
 
     return _held.get((run.id,), load)

@@ -152,9 +152,7 @@ def missing(seen: Seen, step: str) -> str:
         return "Step 2 needs pairs: load some in step 1."
     if step == "align" and not seen.workspace.picked and not seen.runs:
         return "Step 3 needs layers: pick at least one in step 2."
-    if step == "compare" and seen.usable:
-        return ""
-    if step in ("compare", "export") and not seen.finished:
+    if step in ("compare", "export") and not seen.usable:
         return f"Step {STEPS.index(step) + 1} needs a finished run: align a model in step 3 first."
     return ""
 
@@ -166,9 +164,7 @@ def steps_line(seen: Seen) -> dict[str, Any]:
         "pairs": _pairs_words,
         "layers": _layers_words,
         "align": _align_words,
-        "compare": lambda seen: (
-            _result_words(seen) if seen.finished or not seen.usable else ("A stopped run", False, False)
-        ),
+        "compare": _result_words,
         "export": _result_words,
     }
     items = []
@@ -224,7 +220,7 @@ def _align_words(seen: Seen) -> Words:
 
 def _result_words(seen: Seen) -> Words:
     if not seen.finished:
-        return "Needs a finished run", False, False
+        return "A stopped run" if seen.usable else "Needs a finished run", False, False
     return f"{seen.finished} finished run{'s' if seen.finished > 1 else ''}", False, False
 
 

@@ -1,4 +1,5 @@
-"""Step 5, Export: what a finished run leaves, as downloads, a push to the Hub, commands and a model card.
+"""Step 5, Export: what a run leaves (finished, or stopped and kept), as downloads, a push to the Hub, commands and a
+model card.
 
 Every file that leaves is made under the run's own folder (``exports/``) or a fresh temporary one; no path comes from
 the page. A Hub token is used for one push and kept nowhere.
@@ -17,6 +18,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import UserError
+from workbench.jsonfile import write_json
 from workbench.ui import context, export_view, html, state, votes
 from workbench.ui.model_panel import Job
 from workbench.ui.page import Page
@@ -116,12 +118,9 @@ class Step:
         status = run.status()
         name = context.run_name(status)
         rows = export_view.takes(run, status, visitor)
-        whole = (run.path / "exports" / "merged" / "config.json").exists()
-        sub = (
-            "Every file carries the settings and the held-out numbers, so that the result can be checked and repeated."
-        )
+        whole = export_view.merged_of(run) is not None
         return {
-            self.head: html.value({"title": f"{name} is ready to take away", "sub": sub}),
+            self.head: html.value({"title": f"{name} is ready to take away", "sub": export_view.about(status)}),
             **{part: html.value(rows[key]) for key, part in self.rows.items()},
             self.buttons["merged"]: gr.Button(visible=not whole),
             self.merged: gr.Button(visible=whole),
@@ -149,11 +148,12 @@ class Step:
         row = export_view.takes(run, run.status(), visitor)["merged"]
 
         def work() -> None:
-            partial = to.with_name("merged.partial")
+            partial, made_from = to.with_name("merged.partial"), export_view.adapter_mark(run)
             shutil.rmtree(partial, ignore_errors=True)
             export(run.path, partial, merge=True)
             shutil.rmtree(to, ignore_errors=True)
             partial.rename(to)
+            write_json(to.with_name("merged.json"), {"adapter": made_from})
 
         to.parent.mkdir(exist_ok=True)
         job = Job(work)
@@ -168,8 +168,8 @@ class Step:
     def merged_file(self, visitor: str) -> Path:
         """The merged model, zipped without compressing (weights do not shrink)."""
         run = chosen(visitor)
-        folder = run.path / "exports" / "merged"
-        if not (folder / "config.json").exists():
+        folder = export_view.merged_of(run)
+        if folder is None:
             raise UserError("There is no merged model yet: press Merge first.")
         return zipped(folder, f"{context.run_name(run.status())}-merged.zip", pack=False)
 
@@ -185,12 +185,10 @@ class Step:
     def pairs(self, visitor: str) -> Path:
         """The clean pairs of the run by their part in it, and this visitor's votes."""
         state.import_engine()
-        from workbench.pairs import load_pairs
-        from workbench.rahf.config import RunConfig
+        from workbench.runs.loading import split_of
 
         run = chosen(visitor)
-        config = run.config()
-        split = RunConfig.from_dict(config).split(load_pairs(config["pairs"]))
+        split = split_of(run)
         to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / "pairs"
         to.mkdir()
         for name in ("instruct", "fit", "held_out"):
@@ -213,8 +211,8 @@ class Step:
                 shutil.rmtree(made.parent, ignore_errors=True)
             else:
                 shutil.copyfile(made, to / made.name)
-        merged = chosen(visitor).path / "exports" / "merged"
-        if (merged / "config.json").exists():
+        merged = export_view.merged_of(chosen(visitor))
+        if merged is not None:
             shutil.copytree(merged, to / "merged")
         return zipped(to, f"{name}.zip")
 
@@ -267,12 +265,11 @@ def card_text(run: Any) -> str:
 
 
 def chosen(visitor: str) -> Any:
-    """The selected run if it is finished, else the visitor's newest finished one. Raises UserError if there is none."""
-    workspace = state.open_workspace(visitor)
-    selected = state.run_of(workspace)
-    if selected is not None and selected.state == "finished":
-        return selected
-    found = next((run for run in state.runs_of(visitor) if run.state == "finished"), None)
+    """The selected run if it has an aligned model, else the visitor's newest one that has. Raises UserError if there is
+    none."""
+    selected = state.run_of(state.open_workspace(visitor))
+    runs = ([selected] if selected is not None else []) + state.runs_of(visitor)
+    found = next((run for run in runs if context.usable(run.status())), None)
     if found is None:
         raise UserError("Step 5 needs a finished run: align a model in step 3 first.")
     return found
