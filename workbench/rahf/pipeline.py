@@ -7,6 +7,7 @@ import resource
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from workbench.rahf.align import ALIGNED, fit
 from workbench.rahf.calibrate import calibrate
 from workbench.rahf.checkpoints import last_checkpoint
 from workbench.rahf.config import RunConfig
+from workbench.rahf.estimate import write_down
 from workbench.rahf.instruct import instruct, judge_step1
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
 from workbench.rahf.results import CHOSEN
@@ -61,10 +63,13 @@ class Bench:
     stamp: dict[str, Any]  # what everything in the folder is made of
 
 
-def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Run RAHF (rahf.md; arXiv 2312.15997) as ``config`` says and leave in ``folder``: layers.json, instructed/,
-    steering.safetensors, chosen.json, adapter/, samples.jsonl, result.json.
+def align(
+    config: RunConfig, folder: Path, progress: Progress, history: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Run RAHF (rahf.md; arXiv 2312.15997) as ``config`` says and leave in ``folder``: estimate.json, layers.json,
+    instructed/, steering.safetensors, chosen.json, adapter/, samples.jsonl, result.json.
 
+    ``history``: what earlier runs teach of the time this one will take (see ``estimate.history_row``).
     Called again for a folder where it was stopped or killed, it goes on from what is whole there. Returns the figures
     that ``align --json`` prints. Raises UserError for what the user can mend, Stopped when asked to stop.
     """
@@ -73,6 +78,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
     if (done := read_json(folder / "result.json")) and has_adapter(folder / "adapter"):
         return done
     bench = _set_up(config, folder, progress)
+    expected = write_down(config, folder, bench.pairs, history)
     timings = _Notes(folder / "progress.json")
     layers = _choose_layers(bench)
     judge = choose_judge(config.judge, config.pairs, bench.loaded, bench.split.instruct, max(layers))
@@ -117,6 +123,7 @@ def align(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Any]
         "loss_last": fitted["loss_last"],
         "fit": fitted["fit"],
         "peak_memory_bytes": peak_memory(),
+        "estimated": expected,
         "adapter": str(folder / "adapter"),
         "held_out": held_out,
     }

@@ -1,0 +1,400 @@
+"""What a run will need: seconds, memory, disk, told from its settings and from facts alone (no weights are loaded).
+
+Memory is what stands in memory for the whole run (libraries, weights, adapters, optimiser, kept patterns) plus the
+hungriest moment of any stage: a training batch with what its backward pass needs, a batch that is scored with its
+logits, or answers being written with their cache. Time is, stage by stage, arithmetic over the measured speed of a
+product, traffic over the measured speed of memory, and a measured price for every call of a block, plus tokenising and
+start-up. The constants below were fitted to runs on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import UserError
+from workbench.rahf.facts import Facts, gather
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from workbench.pairs import PreferencePairs
+    from workbench.rahf.config import RunConfig
+
+ESTIMATE = "estimate.json"  # what was expected when the run began
+LIBRARIES = 520e6  # bytes resident once everything is imported (CPU)
+KEPT_A_WIDTH = 2.0  # numbers kept for the backward pass, for each input or output of a linear layer and token
+LOGITS_TRAINED, LOGITS_SCORED = 5.0, 4.0  # float32 copies of the logits
+SCORED_TOKENS, COMPARED_TOKENS, ANSWERED_ROWS = 8192, 4096, 64  # as in likelihood, evaluation and generation
+TARGET_BLOCKS = 2  # what the choice of blocks usually takes
+COLLECTED = 512  # examples that patterns are measured on
+SCORED_PAIRS = 400  # pairs that blocks are chosen by
+
+START_SECONDS = 5.0  # imports and reading the model, on the machine the constants were fitted on
+CALLS_A_BLOCK = 32.0  # small layers that a call of a block costs as much time as
+CALLS_AN_ADAPTER = 4.0  # and each linear layer with an adapter on top
+CALLS_A_STEP = 1500.0  # what the Trainer does a step, however small
+TRAFFIC_A_WIDTH = 5.0  # passes over memory for each input or output of a linear layer
+TRAFFIC_TRAINED = 9.0  # how many times more of them a pass back makes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need. ``seconds`` with the interval it will likely end in, bytes, ``parts`` ({"seconds": by stage,
+    "memory": by what takes it}), and a sentence on what it rests on. ``unscaled_seconds`` is what it would say without
+    earlier runs."""
+
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    memory_bytes: int
+    disk_bytes: int
+    parts: dict[str, dict[str, float]]
+    basis: str
+    unscaled_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def estimate(config: RunConfig, facts: Facts) -> Estimate:
+    """The estimate of a run with these settings. Raises UserError where the context has no room for it."""
+    plan = Plan(config, facts)
+    seconds = stage_seconds(plan)
+    memory = memory_parts(plan)
+    told, low, high, basis = _scaled(sum(seconds.values()), config, facts)
+    return Estimate(
+        round(told, 1),
+        round(low, 1),
+        round(high, 1),
+        round(memory["steady"] + max(memory["training"], memory["scoring"], memory["answering"])),
+        round(disk_bytes(plan)),
+        {
+            "seconds": {name: round(value, 2) for name, value in seconds.items()},
+            "memory": {name: round(value) for name, value in memory.items()},
+        },
+        basis,
+        round(sum(seconds.values()), 1),
+    )
+
+
+def write_down(
+    config: RunConfig, folder: Path, pairs: PreferencePairs, history: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Leave the estimate in ``folder``/estimate.json, unless one is there from when the run began, and return what of it
+    is to be held against the end: {seconds, memory_bytes, unscaled_seconds}; empty for a model whose build cannot be
+    told."""
+    from workbench.jsonfile import read_json, write_json
+
+    values = read_json(folder / ESTIMATE)
+    if values is None:
+        try:
+            values = estimate(config, gather(config, pairs=pairs, folder=folder, history=history)).to_dict()
+        except UserError as error:  # the run itself will tell whether that matters
+            values = {"basis": str(error)}
+        write_json(folder / ESTIMATE, values)
+    return {name: values[name] for name in ("seconds", "memory_bytes", "unscaled_seconds") if name in values}
+
+
+class Plan:
+    """The sizes that all parts of an estimate are made of. Lengths are tokens after cutting, [N, 2]: both answers."""
+
+    def __init__(self, config: RunConfig, facts: Facts) -> None:
+        import numpy as np
+
+        from workbench.tokens import Limits
+
+        self.config, self.facts, self.shape, self.device = config, facts, facts.shape, facts.device
+        self.limits = Limits(config.prompt_tokens, config.completion_tokens).within(
+            self.shape.context or 4096, facts.instruction
+        )
+        self.prompts = np.minimum(facts.lengths[:, :1], self.limits.prompt)
+        self.answers = np.minimum(facts.lengths[:, 1:], self.limits.completion)
+        self.whole = self.prompts + self.answers
+        self.in_step1, self.in_step3 = facts.sides == 0, facts.sides == 1
+        self.instruct_pairs, self.fit_pairs, self.held_out = facts.parts
+        self.models = len(config.instructed_adapters)
+        self.depth = (max(config.layers) if config.layers else round(0.8 * self.shape.blocks)) + 1
+        self.depth = min(self.depth, self.shape.blocks)
+        self.targets = len(config.layers) if config.layers else min(TARGET_BLOCKS, self.shape.blocks)
+        self.instruct_steps = config.steps_of("instruct", self.instruct_pairs)
+        self.examples = config.answers_of(self.fit_pairs)
+        self.align_steps = config.steps_of("align", self.examples)
+        self.sides = 4 if config.method == "scit" else 1  # sequences a pair in step 1
+        self.answer_tokens = int(min(config.max_new_tokens, 1.3 * float(np.max(self.answers, initial=1)) + 4))
+        self.full = config.instruct_tuning == "full"
+
+    def longest_seen(self, lengths: np.ndarray, draws: int) -> float:
+        """The longest of ``lengths`` [N, ...] (a row a pair) that so many draws of a pair will likely meet."""
+        import numpy as np
+
+        longest = np.sort(lengths.reshape(len(lengths), -1).max(1)) if len(lengths) else np.ones(1)
+        missed = int(0.5 * len(longest) / max(1, draws))  # longer ones that are more likely than not never drawn
+        return float(longest[-1 - min(missed, len(longest) - 1)])
+
+
+def _usual_longest(lengths: np.ndarray, rows: float) -> float:
+    """The mean, over batches, of the longest of ``rows`` drawn lengths."""
+    import numpy as np
+
+    if not lengths.size:
+        return 1.0
+    ordered = np.sort(lengths, axis=None)
+    below = np.linspace(0, 1, len(ordered) + 1) ** max(
+        1.0, rows
+    )  # the chance that all drawn are among the first so many
+    return float((ordered * np.diff(below)).sum())
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def memory_parts(plan: Plan) -> dict[str, float]:
+    """Bytes: ``libraries``, ``weights``, ``adapters``, ``optimiser``, ``patterns`` and their sum ``steady``; on top of
+    these, one at a time, ``training``, ``scoring``, ``answering``."""
+    config, shape, wide = plan.config, plan.shape, plan.facts.bytes_a_weight
+    a_block_weight = {"8bit": 1.0, "4bit": 0.56}.get(config.quantization, wide)
+    weights = shape.blocks * shape.block_weights * a_block_weight + shape.other_weights * wide
+    adapter = shape.lora_rank * config.lora_rank * shape.blocks  # parameters
+    trained = shape.weights if plan.full else adapter
+    states = {"adamw": 8.0, "adafactor": 0.1, "adamw_8bit": 2.0}[config.optimizer]
+    parts = {
+        "libraries": LIBRARIES if plan.device.kind == "cpu" else 0.0,
+        "weights": weights,
+        "adapters": 4.0 * adapter * (plan.models + 1) + (plan.models * shape.weights * wide if plan.full else 0.0),
+        "optimiser": trained * (4.0 if not plan.full else wide) + trained * states,
+        "patterns": patterns_bytes(plan),
+    }
+    parts["steady"] = sum(parts.values())
+    parts["training"] = max(instruct_bytes(plan), align_bytes(plan))
+    parts["scoring"] = scoring_bytes(plan)
+    parts["answering"] = answering_bytes(plan)
+    return parts
+
+
+def kept_bytes(plan: Plan, rows: int, tokens: float, blocks: int) -> float:
+    """What a forward pass keeps for the backward one, without the logits."""
+    shape, wide = plan.shape, plan.facts.bytes_a_weight
+    a_block = rows * tokens * shape.traffic * KEPT_A_WIDTH * wide
+    if plan.config.gradient_checkpointing:
+        return a_block + blocks * rows * tokens * shape.width * wide
+    return blocks * a_block
+
+
+def instruct_bytes(plan: Plan) -> float:
+    """The largest batch of step 1."""
+    config = plan.config
+    pairs = min(config.instruct_batch, plan.instruct_pairs)
+    draws = plan.instruct_steps * config.accumulation * pairs
+    tokens = plan.longest_seen(plan.whole[plan.in_step1], draws) + plan.facts.instruction
+    answer = plan.longest_seen(plan.answers[plan.in_step1], draws) + 1
+    logits = pairs * plan.sides * answer * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
+    return kept_bytes(plan, pairs * plan.sides, tokens, plan.shape.blocks) + logits
+
+
+def align_bytes(plan: Plan) -> float:
+    """The largest batch of step 3: no head, no block after the last target."""
+    config = plan.config
+    rows = min(config.align_batch, plan.examples)
+    tokens = plan.longest_seen(plan.whole[plan.in_step3], plan.align_steps * config.accumulation * rows)
+    return kept_bytes(plan, rows, tokens, plan.depth)
+
+
+def scoring_bytes(plan: Plan) -> float:
+    """A batch whose answers are scored, or compared with the base's distributions."""
+    shape, wide = plan.shape, plan.facts.bytes_a_weight
+    tokens = float(plan.whole.max(initial=1)) + plan.facts.instruction
+    share = (float(plan.answers.max(initial=1)) + 1) / tokens
+    working = SCORED_TOKENS * shape.traffic * wide
+    count = min(SCORED_TOKENS, plan.whole.sum() * 2 + 1)
+    logits = count * min(1.0, share) * shape.vocabulary * 4.0 * LOGITS_SCORED
+    return working + logits
+
+
+def answering_bytes(plan: Plan) -> float:
+    """A batch of answers being written, with its cache of keys and values."""
+    shape, wide = plan.shape, plan.facts.bytes_a_weight
+    rows = min(ANSWERED_ROWS, max(plan.held_out, 1))
+    tokens = float(plan.prompts.max(initial=1)) + plan.facts.instruction + plan.config.max_new_tokens
+    return rows * (tokens * shape.cache_width * shape.blocks * wide * 2 + shape.vocabulary * 8.0 * 4)
+
+
+def patterns_bytes(plan: Plan) -> float:
+    """States and shifts that are kept, at the states that are fitted."""
+    from workbench.rahf.patterns import CACHE_BYTES
+
+    each = float(plan.answers.mean()) * plan.targets * plan.shape.width * 2 * plan.facts.bytes_a_weight
+    return min(float(CACHE_BYTES), plan.examples * each)
+
+
+def disk_bytes(plan: Plan) -> float:
+    """What the run's folder will hold at most (two checkpoints with their optimiser), and what must be downloaded."""
+    adapter = 4.0 * plan.shape.lora_rank * plan.config.lora_rank * plan.shape.blocks
+    trained = plan.shape.weights * plan.facts.bytes_a_weight if plan.full else adapter
+    instructed = plan.models * trained
+    checkpoint = trained * 3
+    return instructed + adapter + 2 * checkpoint + 5e6 + plan.facts.missing_bytes
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def stage_seconds(plan: Plan) -> dict[str, float]:
+    """Seconds of each stage, in the order of a run."""
+    config = plan.config
+    speed = Speed(plan)
+    bare = float(plan.whole.mean()) if plan.whole.size else 1.0  # batches of similar length hold little padding
+    instructed = bare + plan.facts.instruction
+    answer = _usual_longest(plan.answers, 32) + 1
+    found = {
+        "load": START_SECONDS + plan.shape.weights * plan.facts.bytes_a_weight / 1e9 + plan.facts.pairs * speed.encode
+    }
+    if config.layers is None:
+        pairs = min(SCORED_PAIRS, plan.instruct_pairs + plan.fit_pairs)
+        found["layers"] = speed.read(2 * pairs, bare, plan.shape.blocks, adapters=False)
+        found["layers"] += plan.shape.blocks * (0.25 + 0.25 * plan.shape.width / 4096)
+    if not plan.facts.oracle and config.judge != "none":
+        found["judge"] = speed.read(2 * plan.instruct_pairs, bare, plan.shape.blocks, adapters=False)
+    rows = config.instruct_batch * plan.sides
+    tokens = _usual_longest(plan.whole[plan.in_step1], rows / 2) + plan.facts.instruction
+    step = speed.step(rows, tokens, plan.shape.blocks, plan.full) + speed.head(rows * answer) * 3
+    step += rows * speed.encode
+    found["instruct"] = plan.models * plan.instruct_steps * (config.accumulation * step + speed.small_step())
+    looked = min(config.evaluate_prompts, plan.held_out)
+    found["check"] = speed.score(4 * plan.held_out, instructed, answer)
+    if plan.facts.oracle:
+        found["check"] += 2 * speed.answer(looked)
+    measured = min(plan.examples, COLLECTED)
+    found["patterns"] = speed.collect(measured, bare, instructed)
+    found["patterns"] += plan.examples * (3 if config.method == "scit" else 1) * speed.encode
+    if config.alpha is None and config.relative_strength is None:
+        found["calibrate"] = calibrate_seconds(plan, speed)
+    steps = plan.align_steps * config.accumulation
+    align = steps * speed.step(
+        config.align_batch, _usual_longest(plan.whole[plan.in_step3], config.align_batch), plan.depth, False
+    )
+    unseen = max(0, min(plan.examples, steps * config.align_batch) - measured)
+    align += speed.collect(unseen, bare, instructed) + plan.align_steps * speed.small_step()
+    looks = 1 + math.ceil(plan.align_steps / config.evaluate_every)
+    each = speed.answer(looked) + speed.score(2 * looked + 2 * looked, bare, answer)
+    found["align"] = align + looks * each
+    found["evaluate"] = 2 * speed.answer(plan.held_out) + speed.score(7 * plan.held_out, bare, answer)
+    return {name: value * plan.device.busy for name, value in found.items()}
+
+
+def calibrate_seconds(plan: Plan, speed: Speed) -> float:
+    """Answers at every strength of the ladder, and their scores."""
+    prompts = min(plan.config.calibration_prompts, max(plan.fit_pairs, 1))
+    answer = _usual_longest(plan.answers, 32) + 1
+    tokens = float(plan.whole.mean()) + plan.facts.instruction
+    return LADDER * (speed.answer(prompts) + speed.score(3 * prompts, tokens, answer))
+
+
+LADDER = 7  # strengths that calibration tries
+
+
+class Speed:
+    """Seconds of the pieces that stages are made of, on the device as measured."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.shape, self.device = plan, plan.shape, plan.device
+        self.encode = plan.facts.encode_seconds
+
+    def blocks(self, rows: float, tokens: float, blocks: int, adapters: bool = True, trained: float = 0.0) -> float:
+        """One forward pass of a batch through so many blocks, and ``trained`` passes back."""
+        shape, device = self.shape, self.device
+        count = rows * tokens
+        attention = 4 * count * tokens * shape.width
+        arithmetic = (2 * count * shape.active_weights + attention) / device.flops
+        traffic = count * shape.traffic * self.plan.facts.bytes_a_weight * TRAFFIC_A_WIDTH / device.bandwidth
+        weights = shape.active_weights * self.plan.facts.bytes_a_weight / device.bandwidth  # read whatever the batch
+        calls = (CALLS_A_BLOCK + CALLS_AN_ADAPTER * shape.lora_layers * adapters) * device.call
+        passes = 1 + trained
+        moved = traffic * (1 + TRAFFIC_TRAINED * trained)
+        return blocks * (max(arithmetic * passes + moved, weights * passes) + calls * passes)
+
+    def head(self, positions: float) -> float:
+        """Logits of so many positions, and their softmax."""
+        arithmetic = 2 * positions * self.shape.vocabulary * self.shape.width / self.device.flops
+        return arithmetic + positions * self.shape.vocabulary * 4.0 * 6 / self.device.bandwidth
+
+    def step(self, rows: float, tokens: float, blocks: int, full: bool) -> float:
+        """Forward and backward pass of a batch, and the making of its token ids."""
+        back = 1.2 + (1.0 if full else 0.0) + (1.0 if self.plan.config.gradient_checkpointing else 0.0)
+        return self.blocks(rows, tokens, blocks, trained=back)
+
+    def small_step(self) -> float:
+        """What an optimiser step costs beside the passes."""
+        return CALLS_A_STEP * self.device.call
+
+    def read(self, sequences: float, tokens: float, blocks: int, adapters: bool = True, encoded: bool = False) -> float:
+        """Forward passes over many sequences in batches, and the making of their ids unless they are there."""
+        rows = min(sequences, max(1.0, SCORED_TOKENS / tokens))
+        if not sequences:
+            return 0.0
+        return math.ceil(sequences / rows) * self.blocks(rows, tokens, blocks, adapters) + sequences * self.encode * (
+            not encoded
+        )
+
+    def score(self, sequences: float, tokens: float, answer: float) -> float:
+        """Likelihoods of so many answers."""
+        return self.read(sequences, tokens, self.shape.blocks) + self.head(sequences * answer)
+
+    def collect(self, examples: float, bare: float, instructed: float) -> float:
+        """Patterns of so many examples: three passes each, two of them with an instruction (SCIT)."""
+        depth = self.plan.depth
+        two = self.read(2 * examples, instructed if self.plan.config.method == "scit" else bare, depth, encoded=True)
+        return two + self.read(examples, bare, depth, encoded=True)
+
+    def answer(self, prompts: float) -> float:
+        """Answers to so many prompts, token by token."""
+        if not prompts:
+            return 0.0
+        rows = min(prompts, ANSWERED_ROWS)
+        prompt = _usual_longest(self.plan.prompts, int(rows))
+        one = self.blocks(rows, 1, self.shape.blocks) + self.head(2 * rows)
+        kept = rows * prompt * self.shape.cache_width * self.plan.facts.bytes_a_weight * self.shape.blocks
+        one += kept / self.device.bandwidth
+        batch = self.blocks(rows, prompt, self.shape.blocks) + self.plan.answer_tokens * one
+        return math.ceil(prompts / rows) * batch
+
+
+# -- earlier runs ------------------------------------------------------------------------------------------------------
+
+
+def history_row(config: dict[str, Any], result: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    """What a finished run teaches: its model, pairs, method, device, foundation, states and blocks; ``ratio``, its
+    ``seconds`` over the unscaled estimate it began with, None where it had none or ended early; and ``strength``, the mean
+    relative strength a unit of alpha, None where it was not measured. None if it teaches neither."""
+    guess = (result.get("estimated") or {}).get("unscaled_seconds")
+    early = result.get("ended") == "collapse"
+    row = {name: config.get(name) for name in ("model", "pairs", "method", "device", "foundation", "states")}
+    row |= {"layers": result.get("layers"), "ratio": None if early or not guess or not seconds else seconds / guess}
+    strength, alpha = result.get("relative_strength"), result.get("alpha")
+    known = isinstance(strength, dict) and strength and alpha
+    row["strength"] = sum(map(float, strength.values())) / len(strength) / alpha if known else None
+    return row if row["ratio"] or row["strength"] else None
+
+
+def _scaled(seconds: float, config: RunConfig, facts: Facts) -> tuple[float, float, float, str]:
+    """Seconds, the interval and the basis, with what earlier runs taught."""
+    mine = {"model": config.model, "device": config.device}
+    like = [row for row in facts.history if row.get("ratio")]
+    like = [row for row in like if all(row.get(name) == value for name, value in mine.items())]
+    same = [row["ratio"] for row in like if row.get("method") == config.method] or [row["ratio"] for row in like]
+    if not same:
+        basis = "Told from the model's size and a measured speed; no run of this model has finished here yet."
+        return seconds, seconds / 2, seconds * 2, basis
+    ratios = sorted(same[:7])
+    ratio = ratios[len(ratios) // 2]
+    spread = max(1.3, *(max(value / ratio, ratio / value) for value in ratios))
+    told = seconds * ratio
+    count = len(ratios)
+    basis = (
+        f"Told from the model's size and a measured speed, set right by {count} finished run{'s' * (count > 1)} of it."
+    )
+    return told, told / spread, told * spread, basis
