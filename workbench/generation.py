@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,10 +87,10 @@ def generate(
     Raises UserError for sampling settings out of range.
     """
     answers: list[Answer] = []
-    with _acting(loaded.model, {adapter} if adapter else set()):
+    with _acting(loaded, {adapter} if adapter else set()):
         for first in range(0, len(prompts), batch_rows):
             some = prompts[first : first + batch_rows]
-            ids = _prompt_ids(loaded, some, sampling, instruction)
+            ids = prompt_ids(loaded, some, sampling, instruction)
             rows, streams = [adapter or BASE] * len(some), range(first, first + len(some))
             *_, last = _decode(loaded, ids, rows, streams, sampling)
             answers.extend(last)
@@ -108,7 +108,7 @@ def compare(
 
     ``steering`` acts on the aligned rows only. The base rows are token for token those of the model without adapter.
     """
-    ids = _prompt_ids(loaded, prompts, sampling, None)
+    ids = prompt_ids(loaded, prompts, sampling, None)
     count = len(ids)
     rows = [BASE] * count + [adapter] * count
     streams = [*range(count), *range(count)]
@@ -116,7 +116,7 @@ def compare(
         yield Step(answers[:count], answers[count:])
 
 
-def _prompt_ids(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, instruction: str | None) -> list[list[int]]:
+def prompt_ids(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, instruction: str | None) -> list[list[int]]:
     sampling.validate()
     extra = loaded.boundary.instruction_tokens(instruction) if instruction else 0
     room = loaded.context - extra - min(sampling.max_new_tokens, loaded.context // 2)
@@ -139,15 +139,15 @@ def _decode(
     boundary, device = loaded.boundary, loaded.device
     width = max(len(ids) for ids in prompts)
     longest = max(1, min(sampling.max_new_tokens, loaded.context - width))
-    luck = torch.stack([_stream(sampling.seed, index, longest) for index in streams]).to(device)
-    lanes = _lanes(loaded, prompts, adapters, steered)
+    luck = torch.stack([luck_of(sampling.seed, index, longest) for index in streams]).to(device)
+    lanes = lanes_of(loaded, prompts, adapters, steered)
     answers = [Answer(boundary.decode) for _ in prompts]
     for step in range(longest):
         for lane in lanes:
             with _steer(loaded, steering, lane.steered):
                 logits = lane.forward(loaded)
             tokens = pick(logits[:, -1].float(), luck[lane.rows, step], sampling)
-            _append(boundary, [answers[row] for row in lane.rows], tokens.tolist())
+            append_tokens(boundary, [answers[row] for row in lane.rows], tokens.tolist())
             lane.advance(tokens)
         yield answers
         if all(answer.done for answer in answers):
@@ -155,7 +155,7 @@ def _decode(
 
 
 @dataclass
-class _Lane:
+class Lane:
     """Rows that go through the model together, with their cache."""
 
     rows: list[int]
@@ -185,7 +185,7 @@ class _Lane:
         names = set(self.adapters)
         if with_adapters and len(names) > 1:
             inputs["adapter_names"] = self.adapters
-        with _acting(model, names - {BASE}):
+        with _acting(loaded, names - {BASE}):
             output = model(**inputs)
         self.cache = output.past_key_values
         return output.logits
@@ -196,10 +196,11 @@ class _Lane:
         self.positions = self.positions[:, -1:] + 1
 
 
-def _lanes(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steered: Sequence[int]) -> list[_Lane]:
-    """One lane for all rows, or one for each adapter in families whose layers see rows and positions as one axis (there
-    peft cannot tell which row a state belongs to)."""
-    if len(set(adapters)) == 1 or rows_stay_apart(loaded):
+def lanes_of(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steered: Sequence[int]) -> list[Lane]:
+    """One lane for all rows, or one for each adapter: in families whose layers see rows and positions as one axis (there
+    peft cannot tell which row a state belongs to), and for full fine-tunings, which take the base's place."""
+    full = loaded.tuned is not None and any(name in loaded.tuned for name in adapters)
+    if len(set(adapters)) == 1 or (not full and rows_stay_apart(loaded)):
         groups = [list(range(len(prompts)))]
     else:
         groups = [[row for row, name in enumerate(adapters) if name == wanted] for wanted in dict.fromkeys(adapters)]
@@ -211,7 +212,7 @@ def _lanes(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], s
         mask[row, width - len(ids) :] = 1
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     return [
-        _Lane(
+        Lane(
             rows,
             [adapters[row] for row in rows],
             [place for place, row in enumerate(rows) if row in set(steered)],
@@ -242,9 +243,20 @@ def rows_stay_apart(loaded: LoadedModel) -> bool:
 
 
 @contextmanager
-def _acting(model, names: set[str]) -> Iterator[None]:
-    """These adapters (none: the bare base) for as long as the context lasts; then what was before, also if that was
-    disabled adapters (peft's own context would leave them enabled). Costs nothing where they act already."""
+def _acting(loaded: LoadedModel, names: set[str]) -> Iterator[None]:
+    """These adapters, or this full fine-tuning (none: the bare base), for as long as the context lasts; then what was
+    before, also if that was disabled adapters (peft's own context would leave them enabled). Costs nothing where they
+    act already."""
+    full = {name for name in names if loaded.tuned is not None and name in loaded.tuned}
+    with (
+        loaded.tuned.using(next(iter(full), None)) if loaded.tuned else nullcontext(),
+        _adapting(loaded.model, names - full),
+    ):
+        yield
+
+
+@contextmanager
+def _adapting(model, names: set[str]) -> Iterator[None]:
     layers = [m for m in model.modules() if hasattr(m, "lora_A") and hasattr(m, "disable_adapters")]
     before = (set() if layers[0].disable_adapters else set(layers[0].active_adapters)) if layers else names
     if before == names:
@@ -263,7 +275,7 @@ def _acting(model, names: set[str]) -> Iterator[None]:
         (tuner.enable_adapter_layers if before else tuner.disable_adapter_layers)()
 
 
-def _stream(seed: int, index: int, length: int) -> Tensor:
+def luck_of(seed: int, index: int, length: int) -> Tensor:
     """The random numbers of one prompt, uniform in [0, 1)."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % (2**63))
     return torch.rand(length, generator=generator, dtype=torch.float64)
@@ -283,7 +295,7 @@ def pick(logits: Tensor, luck: Tensor, sampling: Sampling) -> Tensor:
     return torch.searchsorted(edges, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
 
 
-def _append(boundary, answers: list[Answer], tokens: list[int]) -> None:
+def append_tokens(boundary, answers: list[Answer], tokens: list[int]) -> None:
     for answer, token in zip(answers, tokens, strict=True):
         if answer.done:
             continue

@@ -1,0 +1,230 @@
+"""Which alpha? A ladder of strengths, answered in preview, and the one that gains most while answers stay sound.
+
+Nothing is fitted for it: ``workbench.preview`` draws the answers that a perfect fit would give at each strength, all with
+the same luck, and what the bundled values' oracles say of them agrees with what they say of fitted adapters (README). No
+judge is needed: the *gain* of an answer is how much more likely, a token, the preferred side of step 1 finds it than the
+dispreferred side, less the same for the base's answer. Both sides know the training pairs of step 1, so this is the method's
+own yardstick and no independent witness; and because a broken answer can please it too, an answer that has drifted (unlike
+anything the base would say, stuck, or far too long) gains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.evaluation import repeats, rows_of
+from workbench.generation import Answer, Sampling
+from workbench.likelihood import score_completions
+from workbench.models import LoadedModel
+from workbench.pairs import PreferencePairs
+from workbench.preview import Reader, Shift, preview
+from workbench.progress import Progress
+from workbench.rahf.adapters import activate
+from workbench.rahf.config import RunConfig
+from workbench.rahf.patterns import choose_alpha
+from workbench.statistics import bootstrap, wilson
+from workbench.tokens import Limits
+
+LADDER = (0.06, 0.1, 0.15, 0.2, 0.26, 0.34, 0.44, 0.57, 0.75)  # mean ||alpha v|| / ||h|| over the target blocks
+STEEPEST = 10.0  # no alpha beyond this is tried, however short the difference is: twice the paper's
+WITHOUT_GAIN = 0.26  # the relative strength that is taken where no strength gains anything
+ROWS = 96  # answers drawn together
+GAIN_IS = (
+    "How much more likely, in nats a token, the preferred side of step 1 finds the answers than the dispreferred side does, "
+    "less the same for the base's answers. Answers that have drifted gain nothing."
+)
+DRIFT_IS = (
+    "The share of answers that are less likely under the base than 99% of its own answers, repeat themselves, or are more "
+    "than twice as long as any answer of the base or of the pairs."
+)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One strength of the ladder: per prompt its answers' gain [N] (nats a token) and whether they have drifted [N]."""
+
+    alpha: float
+    gain: np.ndarray
+    drifted: np.ndarray
+    answers: list[Answer]
+
+
+def shift_of(config: RunConfig, layers: Sequence[int]) -> Shift:
+    """The shift that step 3 fits, for a preview: between what step 1 taught, at the deepest target block."""
+    first, last = config.instructed_adapters[0], config.instructed_adapters[-1]
+    positive, negative = (config.positive, config.negative) if config.uses_instructions else (None, None)
+    bare = Reader(first) if config.foundation == "instructed" else Reader()
+    return Shift(max(layers), Reader(first, positive), Reader(last, negative), bare, config.states == "predicting")
+
+
+def calibrate(
+    loaded: LoadedModel,
+    pairs: PreferencePairs,
+    unit: dict[int, float],
+    config: RunConfig,
+    limits: Limits,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Find alpha on prompts that step 1 has not seen and nobody is judged by: those of steps 2 and 3.
+
+    ``unit`` {block: relative strength at alpha 1} as ``Patterns.collect`` measures it; the adapters of step 1 must be in
+    ``loaded``. Returns plain data: ``points`` by alpha (alpha, relative_strength, gain, drift, both with 95% intervals,
+    mean_tokens, fluent, repeating, within), ``base``, ``chosen``, ``reason`` and what the figures are. Raises Stopped.
+    """
+    mean = sum(unit.values()) / len(unit)
+    alphas = [round(share / max(mean, 1e-9), 3) for share in LADDER]
+    alphas = sorted({min(alpha, STEEPEST) for alpha in alphas})
+    some = list(pairs.select(range(min(config.calibration_prompts, len(pairs)))))
+    rungs = _climb(loaded, some, [0.0, *alphas], config, limits, shift_of(config, list(unit)), progress)
+    base, rungs = rungs[0], rungs[1:]
+    allowed = float(base.drifted.mean()) + config.drift_limit
+    chosen, reason = choose(rungs, allowed, choose_alpha(unit, WITHOUT_GAIN))
+    return {
+        "points": [_point(rung, mean, allowed) for rung in rungs],
+        "chosen": chosen,
+        "reason": reason,
+        "base": {"gain": 0.0, "drift": float(base.drifted.mean()), "mean_tokens": _mean_tokens(base)},
+        "drift_limit": allowed,
+        "prompts": len(some),
+        "gain_is": GAIN_IS,
+        "drift_is": DRIFT_IS,
+    }
+
+
+def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[float, str]:
+    """The alpha to fit, and why: the middle of the strengths whose gain cannot be told from the best one's.
+
+    Only strengths whose share of drifted answers is at most ``allowed`` count. Those next to the best whose gain lies
+    within one standard error of it (of the paired difference over prompts) are as good as it; of these the one nearest
+    to their geometric middle keeps the greatest distance from gaining too little and from falling apart. ``otherwise``
+    is taken where nothing gains.
+    """
+    sound = [rung for rung in rungs if rung.drifted.mean() <= allowed]
+    if not sound:
+        weakest = rungs[0]
+        return weakest.alpha, (
+            f"Even the weakest strength makes {weakest.drifted.mean():.0%} of answers drift (allowed: {allowed:.0%}), so "
+            "it is taken; expect little. More steps or pairs in step 1, or other blocks, may help."
+        )
+    best = max(sound, key=lambda rung: rung.gain.mean())
+    low, high = bootstrap(best.gain)
+    if low <= 0:
+        return otherwise, (
+            f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
+            f"nats a token), so the usual relative strength of {WITHOUT_GAIN} is taken."
+        )
+    middle = sound.index(best)
+    first = last = middle
+    while first > 0 and _as_good(sound[first - 1], best):
+        first -= 1
+    while last + 1 < len(sound) and _as_good(sound[last + 1], best):
+        last += 1
+    centre = (sound[first].alpha * sound[last].alpha) ** 0.5
+    taken = min(sound[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
+    span = f" between {sound[first].alpha:.2g} and {sound[last].alpha:.2g}" if last > first else ""
+    return taken.alpha, (
+        f"Alpha {taken.alpha:.2g} gains {taken.gain.mean():.2f} nats a token"
+        + (f", as much as any{span}," if span else ", the most,")
+        + f" with {taken.drifted.mean():.0%} of answers drifted (at most {allowed:.0%} allowed)."
+    )
+
+
+def _as_good(rung: Rung, best: Rung) -> bool:
+    short = best.gain - rung.gain
+    return float(short.mean()) <= float(short.std(ddof=1)) / len(short) ** 0.5 if len(short) > 1 else False
+
+
+def _climb(
+    loaded: LoadedModel,
+    pairs: Sequence,
+    alphas: Sequence[float],
+    config: RunConfig,
+    limits: Limits,
+    shift: Shift,
+    progress: Progress,
+) -> list[Rung]:
+    """Answer every pair's prompt at every alpha (the first being 0: the base's own answers) and measure the answers."""
+    sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
+    together = max(1, ROWS // len(alphas))  # prompts
+    prompts = [pair.prompt for pair in pairs]
+    answers: list[list[Answer]] = [[] for _ in alphas]
+    margins: list[list[float]] = [[] for _ in alphas]
+    for start in range(0, len(prompts), together):
+        progress("calibrate", start, len(prompts), "Trying strengths")
+        some = range(start, min(start + together, len(prompts)))
+        rows = [(place, alpha) for alpha in alphas for place in some]
+        for now in preview(
+            loaded,
+            [prompts[place] for place, _ in rows],
+            [alpha for _, alpha in rows],
+            shift,
+            sampling,
+            [place for place, _ in rows],
+        ):
+            done = sum(answer.done for answer in now.answers) / len(rows)
+            progress("calibrate", start + int(done * len(some)), len(prompts))
+        for number in range(len(alphas)):
+            mine = slice(number * len(some), (number + 1) * len(some))
+            answers[number] += now.answers[mine]
+            sizes = [len(answer.ids) + answer.ended for answer in now.answers[mine]]
+            margins[number] += [
+                float(margin) / max(1, size) for margin, size in zip(now.margin[mine], sizes, strict=True)
+            ]
+    return _judged(loaded, pairs, alphas, answers, np.array(margins), limits)
+
+
+def _judged(
+    loaded: LoadedModel,
+    pairs: Sequence,
+    alphas: Sequence[float],
+    answers: Sequence[Sequence[Answer]],
+    margins: np.ndarray,
+    limits: Limits,
+) -> list[Rung]:
+    """The rungs of the ladder; ``margins`` [alphas, N] in nats a token, the first row being the base's."""
+    prompts = [pair.prompt for pair in pairs]
+    activate(loaded, [])
+    flat = [row for given in answers for row in rows_of(loaded, prompts, given, limits)]
+    surprise = -score_completions(loaded, flat).numpy().reshape(len(alphas), len(prompts))
+    ceiling = np.percentile(surprise[0], 99)
+    encode = loaded.boundary.encode
+    given = [encode(p.prompt, text, None, limits) for p in pairs for text in (p.chosen, p.rejected)]
+    longest = 2 * max([len(item.ids) - item.start for item in given] + [len(answer.ids) for answer in answers[0]])
+    rungs = []
+    for number, alpha in enumerate(alphas):
+        drifted = np.array(
+            [
+                bool(value > ceiling) or repeats(answer.ids) or len(answer.ids) > longest
+                for value, answer in zip(surprise[number], answers[number], strict=True)
+            ]
+        )
+        more = margins[number] - margins[0]
+        rungs.append(Rung(alpha, np.where(drifted, np.minimum(more, 0), more), drifted, list(answers[number])))
+    return rungs
+
+
+def _point(rung: Rung, mean: float, allowed: float) -> dict[str, Any]:
+    count, drift = len(rung.gain), float(rung.drifted.mean())
+    gain_low, gain_high = bootstrap(rung.gain)
+    drift_low, drift_high = wilson(int(rung.drifted.sum()), count)
+    return {
+        "alpha": rung.alpha,
+        "relative_strength": round(rung.alpha * mean, 4),
+        "gain": float(rung.gain.mean()),
+        "gain_low": gain_low,
+        "gain_high": gain_high,
+        "drift": drift,
+        "drift_low": drift_low,
+        "drift_high": drift_high,
+        "mean_tokens": _mean_tokens(rung),
+        "repeating": sum(repeats(answer.ids) for answer in rung.answers) / count,
+        "within": drift <= allowed,
+    }
+
+
+def _mean_tokens(rung: Rung) -> float:
+    return float(np.mean([len(answer.ids) for answer in rung.answers]))
