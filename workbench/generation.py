@@ -223,19 +223,23 @@ def lanes_of(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str],
 
 
 def rows_stay_apart(loaded: LoadedModel) -> bool:
-    """Whether every layer with an adapter gets its input as [rows, positions, width]: watched in a pass of two rows of
-    three tokens, since OPT and several mixtures of experts flatten the first two."""
+    """Whether every layer with an adapter gets its input as [rows, positions, width], and is told whose row is whose:
+    watched in a pass of two rows of three tokens, since OPT and several mixtures of experts flatten the first two, and
+    peft tells the layers of an MPT nothing."""
+    names = [BASE, next(iter(loaded.model.peft_config))]
     apart: list[bool] = []
 
-    def watch(module, args):
-        apart.append(bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
+    def watch(module, args, named, output):
+        told = named.get("adapter_names") == names
+        apart.append(told and bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
 
     adapted = [module for module in loaded.model.modules() if hasattr(module, "lora_A")]
-    hooks = [module.register_forward_pre_hook(watch) for module in adapted]
+    hooks = [module.register_forward_hook(watch, with_kwargs=True) for module in adapted]
     ids = torch.zeros(2, 3, dtype=torch.long, device=loaded.device)
     try:
         with torch.inference_mode():
-            loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+            mask = torch.ones_like(ids)
+            loaded.model(input_ids=ids, attention_mask=mask, use_cache=False, adapter_names=list(names))
     finally:
         for hook in hooks:
             hook.remove()

@@ -75,10 +75,14 @@ def load_model(source: str = "demo", device: str = "auto", dtype: str = "auto", 
         )
     except torch.OutOfMemoryError as error:
         raise UserError(f"{source} does not fit into the memory of {where}: choose a smaller model.") from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # what a model's files make its own code raise is of no one family
         raise UserError(_load_sentence(source, error)) from error
     model = model.to(where).eval().requires_grad_(False)
-    return wrap_model(model, tokenizer, name=_display_name(source), source=source)
+    loaded = wrap_model(model, tokenizer, name=_display_name(source), source=source)
+    from workbench.suitability import check_decoder
+
+    check_decoder(model, loaded.blocks, loaded.width, loaded.name)
+    return loaded
 
 
 @dataclass(frozen=True)

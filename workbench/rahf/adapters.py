@@ -34,7 +34,8 @@ def linear_names(model: nn.Module, depth: int, targets: str = "all") -> list[str
         for name, module in base.named_modules()
         if id(module) in inside
         and ".lora_" not in name  # the insides of adapters that are there already
-        and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        and (_is_plain_linear(module) or type(module).__name__ == "Conv1D")
+        and not _is_fused_away(base, name.removesuffix(".base_layer"))
     ]
     if targets == "attention":
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
@@ -46,6 +47,25 @@ def linear_names(model: nn.Module, depth: int, targets: str = "all") -> list[str
             f"No {targets} layers of a {base.config.model_type} model can take an adapter: use targets all."
         )
     return names
+
+
+def _is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module gives one matrix product and nothing more; some routers of experts are linear layers that give
+    scores and choices."""
+    own = type(module).__module__.startswith("transformers.models.") and "forward" in vars(type(module))
+    return isinstance(module, nn.Linear) and not own
+
+
+def _is_fused_away(base: nn.Module, name: str) -> bool:
+    """Whether a fast kernel may read the layer's weight itself, past any adapter: the last projection of a state-space
+    mixer. PEFT refuses layers of that name altogether in the families that it knows to have such mixers."""
+    parent, _, leaf = name.rpartition(".")
+    if leaf != "out_proj":
+        return False
+    mixer = base.get_submodule(parent)
+    return all(hasattr(mixer, part) for part in ("conv1d", "A_log", "D")) or (
+        base.config.model_type in ("falcon_h1", "nemotron_h")
+    )
 
 
 def add_adapter(loaded: LoadedModel, name: str, config: RunConfig, depth: int, seed: int) -> None:
