@@ -40,9 +40,15 @@ class Keeper:
     pair leaves a hash of 16 bytes behind, and no text.
     """
 
-    def __init__(self, read: Callable[[Row], Raw], used: set[str], cache: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[Row], Raw],
+        used: set[str],
+        cache: str | Path | None = None,
+        most_bytes: int | None = None,
+    ) -> None:
         self._read_row, self._used = read, used
-        self._writer = Writer(cache)
+        self._writer = Writer(cache, most_bytes)
         self._seen: dict[bytes, int] = {}
         self._against: set[int] = set()
         self._ids, self._sizes, self._texts = array("q"), array("q"), bytearray()

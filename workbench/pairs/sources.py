@@ -83,6 +83,7 @@ def load_pairs(
     local: bool = True,
     progress: Progress = QUIET,
     cache: str | Path | None = None,
+    most_bytes: int | None = None,
 ) -> PreferencePairs:
     """The pairs of a source, checked, with a report of what was dropped and why.
 
@@ -92,7 +93,8 @@ def load_pairs(
     ``local=False`` only bundled pairs and Hub ids are read, never a file of this machine.
 
     Rows stream by: many pairs are written to a file in the folder ``cache`` (None: a temporary one) and mapped into
-    memory from there; the file goes when nobody holds the pairs any more, or selections of them.
+    memory from there; the file goes when nobody holds the pairs any more, or selections of them. With
+    ``most_bytes`` reading ends where the texts are more than that, so that a small packed file cannot fill the disk.
 
     Raises UserError, one sentence, for anything that cannot be read or holds no usable pair.
     """
@@ -101,7 +103,9 @@ def load_pairs(
     source = str(source).strip()
     table, name, form = _find(source, limit, local, progress)
     with table:
-        return _pairs_of(table, name, source, columns, format or form, limit, progress, cache=cache)
+        return _pairs_of(
+            table, name, source, columns, format or form, limit, progress, cache=cache, most_bytes=most_bytes
+        )
 
 
 def pairs_from_text(
@@ -280,10 +284,11 @@ def _pairs_of(
     progress: Progress,
     called: str = "",
     cache: str | Path | None = None,
+    most_bytes: int | None = None,
 ) -> PreferencePairs:
     called = called or (Path(source).name if source else name)
     form, roles = _form_of(table, columns, wanted, called, limit)
-    keeper = Keeper(lambda row: form.read(row, roles), set(roles.values()), cache)
+    keeper = Keeper(lambda row: form.read(row, roles), set(roles.values()), cache, most_bytes)
     keep_pairs(table, keeper, limit, progress)
     pairs = keeper.finish(form, roles, called, name, source)
     if form.name == "trl-implicit-text":

@@ -147,7 +147,9 @@ def cache_folder(cache: str | Path | None) -> Path:
 class Writer:
     """Takes pairs one by one and makes a data set of them."""
 
-    def __init__(self, cache: str | Path | None = None) -> None:
+    def __init__(self, cache: str | Path | None = None, most_bytes: int | None = None) -> None:
+        """``most_bytes``: more texts than that are refused (None: as many as the disk takes)."""
+        self._most = most_bytes
         self._schema = features().arrow_schema
         self._cache = cache
         self._kept: list[pa.RecordBatch] = []
@@ -161,7 +163,7 @@ class Writer:
         self._characters = 0
 
     def add(self, number: int, prompt: list[Message], chosen: str, rejected: str, extra: str) -> None:
-        """One pair more. Raises UserError if the disk is full."""
+        """One pair more. Raises UserError if the disk is full, or they are too many bytes."""
         for column, value in zip(self._rows, (number, prompt, chosen, rejected, extra), strict=True):
             column.append(value)
         self._characters += len(chosen) + len(rejected) + len(extra) + sum(len(m["content"]) for m in prompt)
@@ -175,6 +177,11 @@ class Writer:
 
     def _write(self, batch: pa.RecordBatch) -> None:
         self._bytes += batch.nbytes
+        if self._most is not None and self._bytes > self._most:
+            raise UserError(
+                f"The pairs are more than the {self._most / 1e6:,.1f} MB that there is room for here: "
+                "bring fewer, or delete runs first."
+            )
         if self._stream is None and self._bytes <= IN_MEMORY:
             self._kept.append(batch)
             return

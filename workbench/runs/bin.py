@@ -76,9 +76,14 @@ def empty_bin(days: float = DAYS) -> int:
         at = mark.get("at") if isinstance(mark.get("at"), (int, float)) else time.time()
         if min(time.time() - at, files.seconds_since(mark)) < days * 86400:
             continue
-        shutil.rmtree(run.path, ignore_errors=True)
-        link = bin_root() / run.id
-        if link.is_symlink():
-            link.unlink()
+        remove(run)
         removed += 1
     return removed
+
+
+def remove(run: Run) -> None:
+    """Remove a run that lies in the bin for good."""
+    shutil.rmtree(run.path, ignore_errors=True)
+    link = bin_root() / run.id
+    if link.is_symlink():
+        link.unlink()

@@ -28,7 +28,7 @@ from workbench.runs.events import EventLog, Pace
 from workbench.runs.queue import resume, submit
 from workbench.runs.store import Run
 
-__all__ = ["execute", "main", "resume", "sentence", "spawn", "stop", "stop_soon", "submit"]
+__all__ = ["execute", "main", "memory_full", "resume", "sentence", "spawn", "stop", "stop_soon", "submit"]
 
 # What each kind of run does: work(config, folder, progress) -> result (plain data), doing only what is not yet done.
 WORK = {
@@ -236,7 +236,7 @@ def sentence(error: BaseException, details: str = "the run's worker.log has the 
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     if any(_disk_full(item) for item in chain):
         return "The disk is full: free some space and resume; it goes on from the last checkpoint."
-    if any(_memory_full(item) for item in chain):
+    if any(memory_full(item) for item in chain):
         return (
             "There is not enough memory for this: choose a smaller batch, shorter limits, a smaller model or bfloat16, "
             "then resume."
@@ -254,7 +254,8 @@ def _disk_full(error: BaseException) -> bool:
     return full or any(words in str(error) for words in FULL_DISK)
 
 
-def _memory_full(error: BaseException) -> bool:
+def memory_full(error: BaseException) -> bool:
+    """Whether the machine or the GPU had no memory left."""
     # torch reports a full GPU as torch.OutOfMemoryError and a full machine as a RuntimeError of its allocator.
     said = str(error).lower()
     torch_full = isinstance(error, RuntimeError) and any(

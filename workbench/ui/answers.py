@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
     from workbench.runs.store import Run
 
-_loaded = state.Cache(2)
+_loaded = state.Cache(2, weights=True)
 _colours = state.Cache(4)
 in_use = threading.Lock()  # a model answers one visitor at a time: adapters and hooks are part of it
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
-from workbench.ui import layers_data, state
+from workbench.ui import layers_data, quota, state
 from workbench.ui.layers_scores import POOLINGS, SITES
 from workbench.ui.state import Workspace
 
@@ -69,6 +69,7 @@ def start_capture(visitor: str) -> None:
     run = current_run(workspace)
     if run is not None and run.active():
         return
+    quota.need(visitor)  # before the pairs are copied
     run = begin(visitor, config_of(workspace))
     entry = entry_of(workspace, run)
     key = key_of(pooling_of(workspace), site_of(workspace))
@@ -84,6 +85,7 @@ def begin(visitor: str, config: dict[str, Any]) -> Run:
     """A separability run of the visitor's, at work. Raises UserError."""
     from workbench.runs import store, worker
 
+    quota.need(visitor)
     run = store.create("separability", config, owner=visitor)
     worker.spawn(run)
     tidy(visitor)

@@ -45,6 +45,7 @@ log = logging.getLogger("workbench.page")
 TROUBLE = (
     "Something went wrong on the server (its log has the details); nothing was lost. Try again, or reload the page."
 )
+NO_MEMORY = "There is not enough memory for this now: try again with shorter answers or fewer prompts, or when no run is working."
 
 
 class Page:
@@ -230,9 +231,9 @@ class Page:
                     yield updates(part, visitor)
             except UserError as error:
                 yield self._failure(str(error))
-            except Exception:
+            except Exception as error:
                 log.exception("a handler of the page failed")
-                yield self._failure(TROUBLE)
+                yield self._failure(told(error))
 
         generates = bool(busy) or inspect.isgeneratorfunction(fn)
         if event and generates:
@@ -280,6 +281,17 @@ class Page:
 
 
 TOP = "(...values) => { window.scrollTo({top: 0}); return values; }"
+
+
+def told(error: Exception) -> str:
+    """What to say of an unexpected failure. Where memory was short, kept models are let go of, so that a second try has
+    more."""
+    from workbench.runs.worker import memory_full
+
+    if not memory_full(error):
+        return TROUBLE
+    state.forget_models()
+    return NO_MEMORY
 
 
 def error_markup(sentence: str) -> Markup:

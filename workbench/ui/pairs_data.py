@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
-from workbench.ui import pairs_history, state
+from workbench.ui import pairs_history, quota, state
 from workbench.ui.pairs_history import Marks
 from workbench.ui.state import Cache, Workspace
 
@@ -74,6 +74,7 @@ def take_upload(visitor: str, uploaded: str, progress: Progress = QUIET) -> Work
     Raises UserError if it cannot be read, :class:`Unmapped` if only its columns are not recognised.
     """
     path = Path(uploaded)
+    quota.need(visitor, quota.bytes_of(path))
     ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
     raw = _raw(visitor, "" if ending == PASTED else ending)
     try:
@@ -83,7 +84,7 @@ def take_upload(visitor: str, uploaded: str, progress: Progress = QUIET) -> Work
         raise
     about = {"kind": "upload", "source": path.name, "name": path.name, "bytes": raw.stat().st_size, "raw": str(raw)}
     try:
-        return take(visitor, lambda: load(str(raw), progress=progress), **about)
+        return take(visitor, lambda: load(str(raw), progress=progress, most_bytes=quota.room(visitor)), **about)
     except UserError as error:
         sentence = str(error).replace(str(raw), path.name).replace(raw.name, path.name)
         _wait_for_columns(visitor, sentence, kind="upload", name=path.name, path=str(raw))
@@ -99,6 +100,7 @@ def take_text(visitor: str, text: Any, progress: Progress = QUIET) -> Workspace:
         raise UserError("Paste some pairs first: one JSON object a line, or CSV with a header.")
     if len(text) > MOST_TEXT:
         raise UserError("That is too much to paste (2 million characters at most): upload it as a file.")
+    quota.need(visitor, len(text))
     raw = _raw(visitor, PASTED)
     try:
         raw.write_text(text, encoding="utf-8")
@@ -123,8 +125,10 @@ def take_hub(visitor: str, name: Any, progress: Progress = QUIET) -> Workspace:
 
     if not is_hub_id(name) or name.startswith("demo/"):
         raise UserError("Name a data set of the Hub: org/name, or org/name:split.")
+    quota.need(visitor)
+    read = lambda: load(name, None, False, progress, quota.room(visitor))  # noqa: E731 - two words for the line below
     try:
-        return take(visitor, lambda: load(name, None, False, progress), kind="hub", source=name, name=name)
+        return take(visitor, read, kind="hub", source=name, name=name)
     except UserError as error:
         _wait_for_columns(visitor, str(error), kind="hub", name=name, source=name)
         raise
@@ -160,15 +164,20 @@ def look(source: dict[str, Any], count: int = 5, columns: dict[str, str] | None 
 
 
 def load(
-    source: str, columns: dict[str, str] | None = None, local: bool = True, progress: Progress = QUIET
+    source: str,
+    columns: dict[str, str] | None = None,
+    local: bool = True,
+    progress: Progress = QUIET,
+    most_bytes: int | None = None,
 ) -> PreferencePairs:
-    """The pairs of a bundled set, a file in a workspace, or (not ``local``) the Hub. Raises UserError."""
+    """The pairs of a bundled set, a file in a workspace, or (not ``local``) the Hub. Raises UserError, also where their
+    texts are more than ``most_bytes``."""
     state.import_engine()  # datasets looks into transformers, which must not be half imported by another thread
     from workbench.pairs import load_pairs, pairs_from_text
 
     if local and source.endswith(PASTED):
         return pairs_from_text(Path(source).read_text(encoding="utf-8"), columns=columns)
-    return load_pairs(source, columns=columns or None, local=local, progress=progress)
+    return load_pairs(source, columns=columns or None, local=local, progress=progress, most_bytes=most_bytes)
 
 
 def take(visitor: str, read: Callable[[], PreferencePairs], *, kind: str, source: str, name: str, **about: Any):

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.pairs import REASONS
-from workbench.ui import pairs_data, state
+from workbench.ui import pairs_data, quota, state
 from workbench.ui.pairs_data import SIDES
 from workbench.ui.state import Workspace
 
@@ -99,7 +99,8 @@ def use(visitor: str, sent: dict[str, Any], progress: Any) -> Workspace:
     if not hub:
         about |= {"bytes": Path(where).stat().st_size, "raw": where}
     try:
-        return pairs_data.take(visitor, lambda: pairs_data.load(where, columns, not hub, progress), **about)
+        most = quota.room(visitor)
+        return pairs_data.take(visitor, lambda: pairs_data.load(where, columns, not hub, progress, most), **about)
     except UserError as error:
         raise UserError(_said(error, source)) from error
 

@@ -6,10 +6,12 @@ A visitor is an unguessable id that the browser keeps (``gr.BrowserState``); kno
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import secrets
 import string
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -184,11 +186,17 @@ def run_of(workspace: Workspace, run_id: Any = None) -> Run | None:
 Item = TypeVar("Item")
 
 
+_with_weights: list[Cache] = []
+
+
 class Cache:
     """The last few things that were loaded, by key. One thread loads, others that want the same wait for it."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, weights: bool = False) -> None:
+        """``weights``: what is kept here are models, which :func:`forget_models` lets go of."""
         self.size = size
+        if weights:
+            _with_weights.append(self)
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._loading: dict[Any, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -214,6 +222,11 @@ class Cache:
                 while len(self._kept) > self.size:
                     self._kept.popitem(last=False)
             return item
+
+    def clear(self) -> None:
+        """Let go of everything that is kept."""
+        with self._guard:
+            self._kept.clear()
 
     def peek(self, key: Any) -> Any:
         """The thing with this key if it is kept, else None; never loads."""
@@ -249,7 +262,7 @@ def import_engine() -> None:
 
 
 _pairs = Cache(6)
-_models = Cache(2)
+_models = Cache(2, weights=True)
 _model_lock = threading.Lock()  # one model loads at a time: two at once could need more memory than there is
 
 
@@ -336,5 +349,10 @@ def use_model(visitor: str, source: str, loaded: LoadedModel) -> Workspace:
 
 
 def forget_models() -> None:
-    """Drop the kept models (before work that needs the memory)."""
-    _models.__init__(_models.size)
+    """Let go of all kept models, step 4's included, before work that needs the memory: on a GPU as on the machine.
+    Whoever uses one at this moment keeps it until the answer is there."""
+    for cache in _with_weights:
+        cache.clear()
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import align_check, align_files, align_form, align_view, context, html, runs_panel, state
+from workbench.ui import align_check, align_files, align_form, align_view, context, html, quota, runs_panel, state
 from workbench.ui.page import Page
 
 HOWS = ("pause", "keep", "discard")  # ways to stop a run
@@ -92,7 +92,7 @@ def build(page: Page) -> None:
             start(visitor)
         if action in ("start", "copy"):
             return show(visitor)
-        return {settings: drawn(visitor)[0][1]} | glancing(visitor)
+        return {settings: drawn(visitor, sent.get("n"))[0][1]} | glancing(visitor)
 
     # One after the other, so that the answer to an earlier key never overtakes that to a later one.
     order = {"trigger_mode": "multiple", "concurrency_id": "align-settings", "concurrency_limit": 1}
@@ -122,8 +122,9 @@ def build(page: Page) -> None:
 # -- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def drawn(visitor: str) -> tuple[tuple[str, str, str], str, bool]:
-    """The values of heading, settings and live column; the mark of what they show; whether the run lives."""
+def drawn(visitor: str, answered: Any = None) -> tuple[tuple[str, str, str], str, bool]:
+    """The values of heading, settings and live column; the mark of what they show; whether the run lives. ``answered``
+    is the number the tab gave the change that this answers."""
     from workbench.runs.files import read_json
 
     workspace = state.open_workspace(visitor)
@@ -134,7 +135,7 @@ def drawn(visitor: str) -> tuple[tuple[str, str, str], str, bool]:
             "title": "Align the model",
             "sub": "Choose how, and start. The run is a process of its own: close the page, it goes on.",
         }
-        column = new_column(workspace)
+        column = new_column(workspace, answered=answered)
         return (
             (
                 html.value(title),
@@ -147,21 +148,27 @@ def drawn(visitor: str) -> tuple[tuple[str, str, str], str, bool]:
     status, story, config = placed(run), align_view.story_of(run), config_of(run)
     alive = status["state"] in align_view.LIVE
     if fresh or status["state"] in ("failed", "interrupted"):
-        column = new_column(workspace, quiet=not fresh)
+        column = new_column(workspace, quiet=not fresh, answered=answered)
     else:
         told = [read_json(run.path / name) for name in ("calibration.json", "estimate.json")]
         column = align_form.of_run(status, config, story, *told)
     values = (
         html.value(align_view.head(status, story)),
         html.value(column),
-        html.value(align_view.live(status, story, int(config.get("align_steps") or 0))),
+        html.value(align_view.live(status, story, int(config.get("align_steps") or 0), calibrates(config))),
     )
     return values, mark_of(visitor), alive
 
 
-def new_column(workspace: state.Workspace, quiet: bool = False) -> dict[str, Any]:
+def calibrates(config: dict[str, Any]) -> bool:
+    """Whether a run tries strengths to choose alpha."""
+    return config.get("alpha") in (None, "auto") and config.get("relative_strength") is None
+
+
+def new_column(workspace: state.Workspace, quiet: bool = False, answered: Any = None) -> dict[str, Any]:
     """The settings column of a run that has not begun, with what is known so far of its problems and costs."""
-    return align_form.new_run(workspace, past(workspace.visitor), checked(workspace), quiet)
+    column = align_form.new_run(workspace, past(workspace.visitor), checked(workspace), quiet)
+    return column | {"answered": answered if type(answered) is int else None}
 
 
 def checked(workspace: state.Workspace) -> dict[str, Any]:
@@ -420,9 +427,11 @@ def start(visitor: str) -> None:
         if stop := next((one["text"] for one in (known or {}).get("problems", []) if one["severity"] == "stop"), ""):
             raise UserError(f"The run was not started. {stop}")
         config = RunConfig.from_dict(values)
+        quota.need(visitor)
         run = store.create("align", config.to_dict(), owner=visitor)
         state.change(visitor, run=run.id)
         keep(visitor, new=False, note="")
+        state.forget_models()
         worker.submit(run)
 
 
@@ -430,6 +439,8 @@ def resume(visitor: str) -> None:
     """Let the selected run go on from its last checkpoint."""
     from workbench.runs import worker
 
+    quota.need(visitor)
+    state.forget_models()
     worker.resume(run_now(visitor))
     keep(visitor, new=False)
 

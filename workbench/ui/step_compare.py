@@ -12,7 +12,7 @@ import gradio as gr
 
 from workbench.errors import UserError
 from workbench.export import read_samples
-from workbench.ui import answers, compare_runs, compare_view, context, html, state, votes
+from workbench.ui import answers, compare_runs, compare_view, context, html, quota, state, votes
 from workbench.ui.page import Page
 
 EVERY = 0.08  # seconds between two pictures of a growing answer
@@ -359,6 +359,7 @@ class Step:
         if sent.get("action") == "stop" and judging:
             judging.request_stop()
         elif sent.get("action") == "evaluate" and not (judging and judging.active()):
+            quota.need(visitor)
             config = {"runs": [str(run.path)], "pairs": run.config()["pairs"]}
             made = store.create("evaluate", config, owner=visitor)
             worker.spawn(made)

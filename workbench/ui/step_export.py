@@ -19,7 +19,7 @@ import gradio as gr
 
 from workbench.errors import UserError
 from workbench.jsonfile import write_json
-from workbench.ui import context, export_view, html, state, votes
+from workbench.ui import context, export_view, html, quota, state, votes
 from workbench.ui.model_panel import Job
 from workbench.ui.page import Page
 
@@ -155,6 +155,7 @@ class Step:
             partial.rename(to)
             write_json(to.with_name("merged.json"), {"adapter": made_from})
 
+        quota.need(visitor)
         to.parent.mkdir(exist_ok=True)
         job = Job(work)
         for seconds in job.wait():
