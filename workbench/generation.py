@@ -240,6 +240,8 @@ def rows_stay_apart(loaded: LoadedModel) -> bool:
         with torch.inference_mode():
             mask = torch.ones_like(ids)
             loaded.model(input_ids=ids, attention_mask=mask, use_cache=False, adapter_names=list(names))
+    except ValueError:  # peft refuses where there are not as many inputs as names
+        return False
     finally:
         for hook in hooks:
             hook.remove()
