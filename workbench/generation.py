@@ -227,25 +227,27 @@ def rows_stay_apart(loaded: LoadedModel) -> bool:
     watched in a pass of two rows of three tokens, since OPT and several mixtures of experts flatten the first two, and
     peft tells the layers of an MPT nothing."""
     names = [BASE, next(iter(loaded.model.peft_config))]
-    apart: list[bool] = []
+    shaped, told = [], []
 
     def watch(module, args, named, output):
-        told = named.get("adapter_names") == names
-        apart.append(told and bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
+        shaped.append(bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
+        told.append(named.get("adapter_names") == names)
 
     adapted = [module for module in loaded.model.modules() if hasattr(module, "lora_A")]
     hooks = [module.register_forward_hook(watch, with_kwargs=True) for module in adapted]
     ids = torch.zeros(2, 3, dtype=torch.long, device=loaded.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
     try:
         with torch.inference_mode():
-            mask = torch.ones_like(ids)
-            loaded.model(input_ids=ids, attention_mask=mask, use_cache=False, adapter_names=list(names))
-    except ValueError:  # peft refuses where there are not as many inputs as names
-        return False
+            loaded.model(**inputs)
+            if not all(shaped):  # names would be refused, and peft would leave its hooks behind
+                return False
+            told.clear()
+            loaded.model(**inputs, adapter_names=list(names))
     finally:
         for hook in hooks:
             hook.remove()
-    return all(apart)
+    return all(told)
 
 
 @contextmanager
