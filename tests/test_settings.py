@@ -6,16 +6,23 @@ import sys
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
-from tiny import PAIRS, tiny_model
+from tiny import FAMILIES, PAIRS, tiny_model
+from transformers import AutoModelForCausalLM
 
 from workbench.errors import Stopped, UserError
+from workbench.generation import Sampling, compare, generate
+from workbench.models import wrap_model
 from workbench.pairs import Pair, PreferencePairs, as_messages
-from workbench.progress import Progress
+from workbench.progress import QUIET, Progress
 from workbench.rahf import training
+from workbench.rahf.adapters import activate
 from workbench.rahf.config import RunConfig
+from workbench.rahf.instruct import instruct
 from workbench.rahf.pipeline import align, keep_partial
 from workbench.rahf.presets import PRESETS, preset_values
+from workbench.tokens import Limits
 
 QUICK = {
     "method": "dual", "instruct_steps": 2, "align_steps": 2, "instruct_batch": 4, "align_batch": 4, "evaluate_every": 9,
@@ -178,6 +185,115 @@ def test_answers_may_be_shorter_in_step_3_than_in_step_1():
     (short,) = make_examples(loaded, pairs, config, Limits(64, 64))
     (whole,) = make_examples(loaded, pairs, RunConfig(response="chosen"), Limits(64, 64))
     assert len(short.bare.ids) - short.bare.start == 5 < len(whole.bare.ids) - whole.bare.start
+
+
+# -- step 1 on all weights ---------------------------------------------------------------------------------------------
+
+
+def logits_of(loaded):
+    ids = torch.arange(10, 30)[None]
+    with torch.no_grad():
+        return loaded.model(input_ids=ids).logits
+
+
+def some_pairs():
+    return PreferencePairs.from_pairs(
+        [Pair(i, as_messages(p["prompt"]), p["chosen"], p["rejected"]) for i, p in enumerate(PAIRS)]
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_full_tuning_trains_every_weight_and_leaves_the_base_alone(family, tmp_path):
+    loaded = tiny_model(family, layers=2, tie_word_embeddings=family in ("llama", "gpt2", "gemma"))
+    before = logits_of(loaded)
+    settings = {**QUICK, "instruct_tuning": "full", "instruct_rate": 0.01, "gradient_checkpointing": family == "qwen3"}
+    config = RunConfig.from_dict(settings)
+    for side in ("chosen", "rejected"):
+        instruct(loaded, some_pairs(), config, side, Limits(64, 32), tmp_path / side, QUIET)
+    assert torch.equal(logits_of(loaded), before)
+    sets = [loaded.tuned.state(side) for side in ("chosen", "rejected")]
+    base = dict(loaded.model.named_parameters())
+    assert set(sets[0]) == set(base)
+    still = {name for name in base if torch.equal(sets[0][name], base[name])}
+    assert all("expert" in name for name in still), still  # an expert that no token came to has nothing to learn from
+    activate(loaded, ["chosen"])
+    chosen = logits_of(loaded)
+    activate(loaded, ["rejected"])
+    assert not torch.equal(chosen, before) and not torch.equal(chosen, logits_of(loaded))
+    activate(loaded, [])
+    assert torch.equal(logits_of(loaded), before)
+    assert not any(weight.requires_grad or weight.grad is not None for weight in loaded.model.parameters())
+
+
+@pytest.mark.parametrize("method", ["scit", "dual"])
+def test_full_tuning_makes_a_plain_adapter_and_resumes_bit_for_bit(where, tmp_path, method):
+    settings = {
+        "instruct_tuning": "full", "instruct_rate": 1e-3, "instruct_steps": 4, "align_steps": 3, "checkpoint_every": 2,
+        "method": method, "align_rate": 0.01, **where(),
+    }  # fmt: skip
+    run(tmp_path / "whole", **settings)
+    for stage, step in (("instruct", 3), ("align", 1)):
+        asked = []
+
+        def emit(event, stage=stage, step=step, asked=asked):
+            if event.stage == stage and event.step == step:
+                asked.append(True)
+
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", emit, lambda asked=asked: bool(asked), **settings)
+    result = run(tmp_path / "parts", **settings)
+    assert not differ(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    base = AutoModelForCausalLM.from_pretrained(settings["model"])
+    ids = torch.arange(10, 30)[None]
+    before = base(ids).logits.detach()
+    plain = PeftModel.from_pretrained(base, tmp_path / "whole" / "adapter")
+    assert float((plain(ids).logits - before).abs().max()) > 1e-5
+    assert (
+        result["model_fingerprint"] == json.loads((tmp_path / "whole" / "result.json").read_text())["model_fingerprint"]
+    )
+
+
+def test_base_and_fully_tuned_answers_side_by_side_are_those_of_each_alone(tmp_path):
+    loaded = tiny_model()
+    config = RunConfig.from_dict({**QUICK, "instruct_tuning": "full", "instruct_rate": 0.03, "instruct_steps": 4})
+    instruct(loaded, some_pairs(), config, "chosen", Limits(64, 32), tmp_path, QUIET)
+    prompts, sampling = [as_messages("what is it?"), as_messages("a lazy dog")], Sampling(max_new_tokens=8)
+    alone = [[answer.ids for answer in generate(loaded, prompts, sampling, name)] for name in (None, "chosen")]
+    *_, last = compare(loaded, prompts, sampling, "chosen")
+    assert [[answer.ids for answer in side] for side in (last.base, last.aligned)] == alone
+    assert alone[0] != alone[1]
+    activate(loaded, ["chosen"])  # and whatever acts meanwhile comes back
+    assert [answer.ids for answer in generate(loaded, prompts, sampling)] == alone[0]
+    assert loaded.tuned.active == "chosen"
+
+
+def test_full_tuning_of_a_bfloat16_model_learns_by_steps_that_bfloat16_cannot_hold(tmp_path):
+    loaded = tiny_model()
+    loaded.model.to(torch.bfloat16)
+    loaded = wrap_model(loaded.model, loaded.tokenizer)
+    config = RunConfig.from_dict(
+        {**QUICK, "instruct_tuning": "full", "instruct_steps": 60, "instruct_rate": 3e-5, "schedule": "constant"}
+    )
+    instruct(loaded, some_pairs(), config, "chosen", Limits(64, 32), tmp_path, QUIET)
+    (name,) = [name for name in loaded.tuned.state("chosen") if name.endswith("layers.0.self_attn.q_proj.weight")]
+    moved = loaded.tuned.state("chosen")[name] - dict(loaded.model.named_parameters())[name]
+    assert moved.dtype == torch.bfloat16
+    # 60 steps of 3e-5: about 1e-3 a weight, while one step is less than half of what separates most of these numbers
+    assert float((moved != 0).float().mean()) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"quantization": "4bit"}, "4 bits"),
+        ({"foundation": "instructed"}, "no adapter"),
+        ({"dtype": "float16"}, "float16"),
+    ],
+)
+def test_what_full_tuning_cannot_be_joined_with_is_refused(setting, said):
+    with pytest.raises(UserError, match=said) as caught:
+        RunConfig.from_dict({"instruct_tuning": "full", **setting})
+    assert "\n" not in str(caught.value)
 
 
 # -- presets -----------------------------------------------------------------------------------------------------------

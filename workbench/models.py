@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from workbench.errors import UserError
 from workbench.tokens import Boundary
+from workbench.tuned import WeightSets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,6 +50,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    tuned: WeightSets | None = None  # full fine-tunings of it, where there are any
 
     @property
     def n_blocks(self) -> int:

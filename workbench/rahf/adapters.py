@@ -1,4 +1,8 @@
-"""LoRA adapters on one frozen base: the instructed models and the aligned model are never copies of the weights."""
+"""LoRA adapters on one frozen base: the instructed models and the aligned model are no copies of the weights.
+
+Only where step 1 trains all weights are the instructed models sets of weights (``workbench.tuned``); what is said of an
+adapter here goes for them too, by their name.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,10 @@ from workbench.errors import UserError
 from workbench.jsonfile import sync_path
 from workbench.models import LoadedModel, find_blocks
 from workbench.rahf.config import RunConfig
+from workbench.tuned import WeightSets
 
 WEIGHTS = "adapter_model.safetensors"
+FULL = "full_weights.safetensors"  # of a full fine-tuning, in the place of an adapter's
 
 
 def linear_names(model: nn.Module, depth: int, targets: str = "all") -> list[str]:
@@ -89,38 +95,63 @@ def add_adapter(loaded: LoadedModel, name: str, config: RunConfig, depth: int, s
     loaded.model.eval()
 
 
+def add_full(loaded: LoadedModel, name: str) -> None:
+    """A full fine-tuning that equals the base as yet, in float32: below that, small steps would be rounded away."""
+    if loaded.tuned is None:
+        base = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
+        loaded.tuned = WeightSets(base)
+    loaded.tuned.add(name, torch.float32)
+
+
+def is_full(loaded: LoadedModel, name: str | None) -> bool:
+    """Whether the name is that of a full fine-tuning."""
+    return loaded.tuned is not None and name in loaded.tuned
+
+
 def activate(loaded: LoadedModel, names: Sequence[str], train: str | None = None) -> None:
     """Let these adapters act together (none: the bare base), and gradients reach ``train`` only."""
     from peft import PeftModel
 
-    if not isinstance(loaded.model, PeftModel):
-        if names:
-            raise RuntimeError(f"no adapter {names} on a model without adapters")
-        return
-    tuner = loaded.model.base_model
-    if names:
-        tuner.enable_adapter_layers()
-        tuner.set_adapter(list(names))
-    else:
-        tuner.disable_adapter_layers()
+    full = next((name for name in names if is_full(loaded, name)), None)
+    if full and len(names) > 1:
+        raise RuntimeError(f"nothing acts together with a full fine-tuning: {names}")
+    if loaded.tuned is not None:
+        loaded.tuned.use(full)
+    if isinstance(loaded.model, PeftModel):
+        tuner = loaded.model.base_model
+        if names and not full:
+            tuner.enable_adapter_layers()
+            tuner.set_adapter(list(names))
+        else:
+            tuner.disable_adapter_layers()
+    elif names and not full:
+        raise RuntimeError(f"no adapter {names} on a model without adapters")
     for name, parameter in loaded.model.named_parameters():
-        parameter.requires_grad_(train is not None and f".{train}." in name and "lora_" in name)
+        of_adapter = ".lora_" in name
+        wanted = full == train if not of_adapter else f".{train}." in name
+        parameter.requires_grad_(train is not None and wanted)
 
 
 def adapter_state(loaded: LoadedModel, name: str) -> dict[str, torch.Tensor]:
     """The adapter's weights under the names that PEFT files use, on the CPU."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(loaded.model, adapter_name=name)
+    full = is_full(loaded, name)
+    state = loaded.tuned.state(name) if full else get_peft_model_state_dict(loaded.model, adapter_name=name)
     return {key: tensor.detach().to("cpu").contiguous() for key, tensor in state.items()}
 
 
 def save_adapter(loaded: LoadedModel, name: str, folder: Path, about: dict[str, Any] | None = None) -> None:
-    """Write the adapter so that plain ``PeftModel.from_pretrained(model, folder)`` loads it.
+    """Write the adapter so that plain ``PeftModel.from_pretrained(model, folder)`` loads it (a full fine-tuning: its
+    weights by the model's own names).
 
     ``about`` (a stamp, see ``workbench.stamp``, and what else is to be known of it) goes into the weights' header.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    about = {"model": loaded.fingerprint} | (about or {})
+    if is_full(loaded, name):
+        write_weights(folder, adapter_state(loaded, name), about, FULL)
+        return
     lora = loaded.model.peft_config[name]
     before = lora.inference_mode, lora.base_model_name_or_path
     lora.inference_mode = True
@@ -129,20 +160,22 @@ def save_adapter(loaded: LoadedModel, name: str, folder: Path, about: dict[str, 
     lora.save_pretrained(folder)
     lora.inference_mode, lora.base_model_name_or_path = before
     # last: where the weights are, all is
-    write_weights(folder, adapter_state(loaded, name), {"model": loaded.fingerprint} | (about or {}))
+    write_weights(folder, adapter_state(loaded, name), about)
 
 
-def write_weights(folder: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+def write_weights(
+    folder: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any], file_name: str = WEIGHTS
+) -> None:
     """Write an adapter's weights, whole or not at all, with their digest and ``about`` in the header."""
     from safetensors.torch import save_file
 
-    partial = folder / (WEIGHTS + ".partial")
+    partial = folder / (file_name + ".partial")
     # One key only: safetensors writes several in any order, and equal adapters are to be equal files.
     header = {"made_of": json.dumps(about | {"digest": _digest(tensors)}, sort_keys=True)}
     try:
         save_file(tensors, partial, metadata=header)
         sync_path(partial)
-        partial.replace(folder / WEIGHTS)
+        partial.replace(folder / file_name)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -154,7 +187,7 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
+        with safe_open(folder / (FULL if (folder / FULL).exists() else WEIGHTS), "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         about = json.loads(header.get("made_of") or "{}")
@@ -176,8 +209,8 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def has_adapter(folder: Path) -> bool:
-    """Whether a whole adapter lies in the folder."""
-    return (folder / WEIGHTS).exists() and (folder / "adapter_config.json").exists()
+    """Whether a whole adapter (or full fine-tuning) lies in the folder."""
+    return (folder / FULL).exists() or ((folder / WEIGHTS).exists() and (folder / "adapter_config.json").exists())
 
 
 def whole_adapter(folder: Path) -> bool:
@@ -196,9 +229,14 @@ def load_adapter(loaded: LoadedModel, folder: Path, name: str) -> dict[str, Any]
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    made_of = read_weights(folder)[1]
+    tensors, made_of = read_weights(folder)
     if made_of.get("model") and made_of["model"] != loaded.fingerprint:
         raise UserError(f"The adapter in {folder.name} was made for other weights than {loaded.name}: load that model.")
+    if (folder / FULL).exists():
+        add_full(loaded, name)
+        set_weights(loaded, tensors, name)
+        loaded.tuned.settle(name)
+        return made_of
     try:
         if isinstance(loaded.model, PeftModel):
             loaded.model.load_adapter(folder, adapter_name=name, is_trainable=False)
@@ -221,6 +259,9 @@ def set_weights(loaded: LoadedModel, tensors: dict[str, torch.Tensor], name: str
     """Put weights, as :func:`adapter_state` names them, into an adapter that is there already."""
     from peft import set_peft_model_state_dict
 
+    if is_full(loaded, name):
+        loaded.tuned.fill(name, tensors)
+        return
     set_peft_model_state_dict(loaded.model, tensors, adapter_name=name)
 
 

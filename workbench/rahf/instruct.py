@@ -19,7 +19,7 @@ from workbench.likelihood import mean_logps, score_completions
 from workbench.models import LoadedModel
 from workbench.pairs import Pair, PreferencePairs
 from workbench.progress import Progress
-from workbench.rahf.adapters import activate, add_adapter
+from workbench.rahf.adapters import activate, add_adapter, add_full
 from workbench.rahf.config import RunConfig
 from workbench.rahf.training import StageTrainer, arguments
 from workbench.tokens import Encoded, Limits
@@ -85,16 +85,21 @@ def instruct(
     progress: Progress,
     stage: str = "instruct",
 ) -> dict[str, Any]:
-    """Train one adapter of step 1 on the pairs and leave it in ``loaded``: "instructed" (SCIT), "chosen" or "rejected"
-    (Dual: the side it is fine-tuned on).
+    """Train one adapter (or all weights) of step 1 on the pairs and leave it in ``loaded``: "instructed" (SCIT),
+    "chosen" or "rejected" (Dual: the side it is fine-tuned on).
 
     Checkpoints go to ``folder``; called again after a stop it goes on from the last one. Returns steps, seconds and
     losses. Raises Stopped.
     """
-    add_adapter(loaded, adapter, config, loaded.n_blocks, config.seed)
+    full = config.instruct_tuning == "full"
+    if full:
+        add_full(loaded, adapter)
+    else:
+        add_adapter(loaded, adapter, config, loaded.n_blocks, config.seed)
     activate(loaded, [adapter], train=adapter)
+    base = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
     if config.gradient_checkpointing:
-        loaded.model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+        base.gradient_checkpointing_enable({"use_reentrant": False})
     kind = ScitTrainer if config.method == "scit" else SftTrainer
 
     def collate(batch: list[Pair]) -> dict[str, Any]:
@@ -119,9 +124,11 @@ def instruct(
         return trainer.run()
     finally:
         if config.gradient_checkpointing:
-            loaded.model.get_base_model().gradient_checkpointing_disable()
+            base.gradient_checkpointing_disable()
         loaded.model.eval()
         activate(loaded, [])
+        if full:
+            loaded.tuned.settle(adapter)
 
 
 def judge_step1(

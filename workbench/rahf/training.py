@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from workbench.errors import Stopped, UserError
 from workbench.models import LoadedModel, need_bitsandbytes
 from workbench.progress import Progress, finite
-from workbench.rahf.adapters import load_weights, save_adapter
+from workbench.rahf.adapters import is_full, load_weights, save_adapter
 from workbench.rahf.checkpoints import Checkpoint, last_checkpoint, prune, seal
 from workbench.rahf.config import RunConfig
 from workbench.stamp import check, stamp
@@ -149,6 +150,13 @@ class StageTrainer(Trainer):
     def judge(self, step: int, figures: dict[str, Any], last: bool) -> dict[str, Any]:
         """What a look's figures mean, to stand beside them in the event."""
         return {}
+
+    def compute_loss_context_manager(self) -> contextlib.ExitStack:
+        """All weights are trained in float32; the passes themselves stay in the model's own number format."""
+        contexts = super().compute_loss_context_manager()
+        if is_full(self.loaded, self.adapter) and self.loaded.dtype != torch.float32:
+            contexts.enter_context(torch.autocast(self.loaded.device.type, dtype=self.loaded.dtype))
+        return contexts
 
     def _stamp(self) -> dict[str, Any]:
         return stamp(self.loaded.fingerprint, "", self.args.seed) | {"pairs": None}
