@@ -1,24 +1,30 @@
-"""What the page says about one alignment run: its events and status in, the JSON of static/align.js out.
-
-A :class:`Story` collects the events of one run; :func:`story_of` keeps the stories of the last few runs in memory and
-reads only what was appended since, so that a look costs a ``stat`` when nothing moved.
-"""
+"""What the page says about one alignment run: its story and status in, the JSON of static/align.js out."""
 
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.progress import Event
-from workbench.ui import charts, context
+from workbench.ui import align_curves, charts, context
+from workbench.ui.align_story import LIVE, STAGES, Story, is_number, story_of
 
-STAGES = ("instruct", "patterns", "align")  # the three bars; every other stage belongs to the bar before or after it
-BEFORE = {"load": 0, "pairs": 0, "capture": 0, "score": 0, "project": 0, "check": 1}
+__all__ = [
+    "DOING",
+    "LIVE",
+    "STAGES",
+    "Story",
+    "achieved",
+    "blocks_text",
+    "head",
+    "live",
+    "nothing_yet",
+    "rows_of",
+    "story_of",
+]
+
+BEFORE = {"load": 0, "pairs": 0, "capture": 0, "score": 0, "project": 0, "check": 1, "calibrate": 1}
 DOING = {
     "load": "Loading the model",
     "pairs": "Reading the pairs",
@@ -28,92 +34,11 @@ DOING = {
     "instruct": "Instructing the model",
     "check": "Checking what step 1 taught",
     "patterns": "Collecting activity patterns",
+    "calibrate": "Trying strengths, to choose alpha",
     "align": "Fitting the adapter",
     "evaluate": "Judging answers on held-out prompts",
     "save": "Saving the adapter",
 }
-LIVE = ("queued", "running")
-SHOWN = ("relative_strength", "alpha", "layers", "memory_bytes", "tokens_per_second", "base_coherence")
-
-
-@dataclass
-class Story:
-    """Everything the page draws of a run, gathered event by event."""
-
-    spans: dict[str, list[float]] = field(default_factory=dict)  # stage -> [first time, last time, step, total]
-    instruct: list[tuple[float, float]] = field(default_factory=list)
-    loss: list[tuple[float, float]] = field(default_factory=list)
-    fit: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
-    preferred: list[charts.Rate] = field(default_factory=list)
-    wins: list[charts.Rate] = field(default_factory=list)
-    coherence: list[charts.Rate] = field(default_factory=list)
-    last: Event | None = None
-    latest: dict[str, Any] = field(default_factory=dict)  # metrics that are shown as they stand
-    samples: tuple[int, list[dict[str, str]]] = (0, [])
-    position: int = 0  # byte in events.jsonl up to which it was read
-    version: int = 0  # rises with every change
-
-    def add(self, events: Iterable[Event]) -> None:
-        """Take in events in their order. A stage that begins again (after a resume) overwrites what lay ahead of it."""
-        for event in events:
-            self.last = event
-            self.version += 1
-            span = self.spans.setdefault(event.stage, [event.time, event.time, 0, 0])
-            span[1:] = [event.time, max(event.step, 0), max(event.total, 0) or span[3]]
-            self._metrics(event)
-
-    def _metrics(self, event: Event) -> None:
-        metrics, step = event.metrics, float(event.step)
-        loss = metrics.get("loss")
-        if event.stage in ("instruct", "align") and _number(loss):
-            _append(self.instruct if event.stage == "instruct" else self.loss, (step, loss))
-        if event.stage == "align" and isinstance(metrics.get("fit"), dict):
-            for block, share in metrics["fit"].items():
-                if _number(share):
-                    _append(self.fit.setdefault(int(block), []), (step, share))
-        for name, series in (("preferred", self.preferred), ("win_rate", self.wins), ("coherence", self.coherence)):
-            value = metrics.get(name)
-            if event.stage in ("align", "evaluate") and _number(value):
-                at = step if event.stage == "align" else float(self.spans.get("align", [0, 0, step])[2])
-                _append(series, (at, value, metrics.get(f"{name}_low"), metrics.get(f"{name}_high")))
-        if isinstance(metrics.get("samples"), list) and metrics["samples"]:
-            self.samples = (event.step, metrics["samples"])
-        if event.stage == "align" and event.step == 0 and _number(metrics.get("preferred")):
-            self.latest["base_preferred"] = metrics["preferred"]  # nothing is fitted yet: it is the base that answered
-        if event.stage == "check" and _number(metrics.get("separation")):
-            self.latest["check"] = metrics | {"message": event.message}
-        for name in SHOWN:
-            if metrics.get(name) is not None and (name != "tokens_per_second" or event.stage in STAGES):
-                self.latest[name] = metrics[name]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _append(series: list, point: tuple) -> None:
-    while series and series[-1][0] >= point[0] and point[0] > 0:
-        series.pop()
-    series.append(point)
-
-
-_stories: OrderedDict[str, Story] = OrderedDict()
-_guard = threading.Lock()
-
-
-def story_of(run: Any, keep: int = 24) -> Story:
-    """The story of a run up to now. Shared by all tabs; only the bytes that are new are read."""
-    with _guard:
-        story = _stories.setdefault(run.id, Story())
-        _stories.move_to_end(run.id)
-        while len(_stories) > keep:
-            _stories.popitem(last=False)
-        events, position = run.events(story.position)
-        if position < story.position:  # the file began anew
-            _stories[run.id] = story = Story(version=story.version + 1)
-        story.add(events)
-        story.position = position
-        return story
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -153,7 +78,7 @@ def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
                 bold,
                 f" started at {started}. It goes on when this page is closed; any tab finds it again.",
             ],
-            "actions": [one | {"off": bool(stopping)} for one in STOPS],
+            "actions": [one | ({"off": True} if stopping else {}) for one in stops(story)],
         }
     again = {"label": "Resume", "act": "resume", "mark": "again", "primary": True}
     keep = [{"label": "Keep its adapter", "act": "keep"}] if story.loss and not status.get("partial") else []
@@ -162,6 +87,8 @@ def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
         return stopped_head(status, story, bold, [again, *keep, discard])
     if state == "finished":
         return finished_head(status, story, bold)
+    if state == "failed" and (fault := method_failed(status, story, bold, discard)):
+        return fault
     where = f" at {at_step(story)}" if event else ""
     cause = "failed" if state == "failed" else "was interrupted"
     return {
@@ -180,11 +107,50 @@ def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
     }
 
 
-STOPS = (
-    {"label": "Pause", "act": "pause", "mark": "pause", "title": "Ends it at a checkpoint; resume goes on from there"},
-    {"label": "Stop and keep", "act": "keep", "mark": "stop", "title": "Leaves an adapter of the steps done so far"},
-    {"label": "Cancel", "act": "discard", "ghost": True, "title": "Puts the run into the bin, with a way back"},
-)
+def method_failed(
+    status: dict[str, Any], story: Story, bold: dict[str, str], discard: dict[str, Any]
+) -> dict[str, Any] | None:
+    """A run that ended because it was not worth going on: what to change, and no resume, which would end there again."""
+    check = story.latest.get("check")
+    untaught = check is not None and (check.get("separation_low") or 0) <= 0.5 and not story.loss
+    if untaught:
+        title = f"{bold['text']} ended after stage 1: there is nothing to fit"
+        strong, text = (
+            "Step 1 taught the model no preference.",
+            [
+                "Stage 3 would move states along a direction that means nothing, so it was not begun. Try more steps or a higher "
+                "rate of step 1, more pairs, or instructions that ask for clearly opposite answers. ",
+                "Go on whatever step 1 learned, in More settings, fits it anyway.",
+            ],
+        )
+    elif story.latest.get("collapsed"):
+        title = f"{bold['text']} ended at {at_step(story)}: answers fell apart"
+        strong, text = "No adapter was worth keeping.", str(status.get("error") or story.latest["collapsed"])
+    else:
+        return None
+    change = {"label": "Change settings", "act": "copy", "primary": True}
+    return {
+        "title": title,
+        "sub": "What was measured stays on this page.",
+        "error": {"strong": strong, "text": text, "actions": [change, discard]},
+    }
+
+
+def stops(story: Story) -> list[dict[str, Any]]:
+    """The ways to end a live run, each with what it leaves."""
+    keeps = "Leaves an adapter of the steps done so far"
+    nothing = "There is nothing to keep yet: the adapter is made in stage 3. Pause or cancel instead"
+    keep = {"label": "Stop and keep", "act": "keep", "mark": "stop"}
+    return [
+        {
+            "label": "Pause",
+            "act": "pause",
+            "mark": "pause",
+            "title": "Ends it at a checkpoint; resume goes on from there",
+        },
+        keep | ({"title": keeps} if story.loss else {"title": nothing, "off": True}),
+        {"label": "Cancel", "act": "discard", "ghost": True, "title": "Puts the run into the bin, with a way back"},
+    ]
 
 
 def waiting_head(status: dict[str, Any], bold: dict[str, str]) -> dict[str, Any]:
@@ -234,7 +200,24 @@ def finished_head(status: dict[str, Any], story: Story, bold: dict[str, str]) ->
     finding = achieved(rows_of(status.get("result") or {}))
     sub: list[Any] = ["Run ", bold, f" finished in {took}. ", *(finding[1] if finding else [])]
     compare = {"label": "Compare answers", "act": "open:compare", "mark": "next", "primary": True}
-    return {"title": finding[0] if finding else f"{bold['text']} is finished", "sub": sub, "actions": [compare]}
+    title, result = finding[0] if finding else f"{bold['text']} is finished", status.get("result") or {}
+    if result.get("ended") != "collapse":
+        return {"title": title, "sub": sub, "actions": [compare]}
+    return {
+        "title": f"Ended early: answers fell apart; the adapter of step {result.get('steps')} is kept",
+        "sub": [*sub, f" {title}." if finding else ""],
+        "warn": {
+            "strong": "Alpha is too high for these pairs, or the learning rate is.",
+            "text": f"{result.get('collapse') or ''} For a run to its end, lower alpha: half of {alpha_text(result)} is a start.",
+            "actions": [{"label": "Change settings", "act": "copy"}],
+        },
+        "actions": [compare],
+    }
+
+
+def alpha_text(result: dict[str, Any]) -> str:
+    """The run's alpha as a person reads it."""
+    return f"{result['alpha']:.3g}" if is_number(result.get("alpha")) else "this one"
 
 
 def achieved(rows: list[dict[str, Any]]) -> tuple[str, list[Any]] | None:
@@ -253,16 +236,18 @@ def achieved(rows: list[dict[str, Any]]) -> tuple[str, list[Any]] | None:
         ("win_rate", "Aligned wins {}% of held-out prompts", 0.5, "Win rate"),
     ):
         value, low, high = aligned.get(key), aligned.get(f"{key}_low"), aligned.get(f"{key}_high")
-        if not _number(value):
+        if not is_number(value):
             continue
         title = gains.format(math.floor(100 * value + 1e-9))  # 99.5% is not all of them
-        if _number(chance) and (low if _number(low) else value) <= chance:
+        if is_number(chance) and (low if is_number(low) else value) <= chance:
             title = "Aligned is not clearly better than base"
-        against = f" against {base[key]:.2f} for base" if key == "preferred" and _number(base.get(key)) else ""
+        against = f" against {base[key]:.2f} for base" if key == "preferred" and is_number(base.get(key)) else ""
         said = f"{word} {value:.2f} {charts.interval(low, high)}{against}"
-        if _number(coherent):
-            title += _coherence_tail(coherent, reference if _number(reference) else 1.0)
-            said += f"; coherence {coherent:.2f}" + (f" against {reference:.2f} for base" if _number(reference) else "")
+        if is_number(coherent):
+            title += _coherence_tail(coherent, reference if is_number(reference) else 1.0)
+            said += f"; coherence {coherent:.2f}" + (
+                f" against {reference:.2f} for base" if is_number(reference) else ""
+            )
         return title, [said + "."]
     return None
 
@@ -292,6 +277,8 @@ def stage_bars(story: Story, state: str) -> list[dict[str, Any]]:
     for i, (stage, word) in enumerate(zip(STAGES, ("1 Instruct", "2 Patterns", "3 Fit"), strict=True)):
         begun, ended, step, total = story.spans.get(stage, [0.0, 0.0, 0, 0])
         share = 100.0 if i < current else 100 * step / total if i == current and total else 0.0
+        if i == 1:  # patterns, then strengths: two halves of one bar
+            share, ended = _second(story, share, ended, i < current)
         took = charts.clock(ended - begun) if ended else ""
         if i == 1:
             text = took if i <= current else ""
@@ -302,10 +289,16 @@ def stage_bars(story: Story, state: str) -> list[dict[str, Any]]:
         else:
             text = ""
         broken = i == min(current, 2) and state in ("failed", "interrupted")
-        bars.append(
-            {"name": word, "label": word if i != 1 else "2", "text": text, "share": round(share, 1), "error": broken}
-        )
+        bars.append({"name": word, "label": word, "text": text, "share": round(share, 1), "error": broken})
     return bars
+
+
+def _second(story: Story, share: float, ended: float, done: bool) -> tuple[float, float]:
+    """How far stage 2 is, in per cent, and when it last moved, with the strengths that it tries after the patterns."""
+    if "calibrate" not in story.spans:
+        return (100.0 if done else share / 2), ended  # whether strengths will be tried is not known here
+    _, last, step, total = story.spans["calibrate"]
+    return (100.0 if done else 50 + 50 * step / total if total else 50.0), last
 
 
 def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
@@ -316,12 +309,14 @@ def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
     took = charts.duration(status.get("seconds"))
     if live:
         doing = DOING.get(last.stage, "Working") if last else "Starting: loading libraries and the model"
-        where = {"instruct": " in stage 1", "patterns": " in stage 2"}.get(last.stage if last else "", "")
-        counted = last is not None and last.stage in STAGES and _number(left) and left > 0
+        where = {"instruct": " in stage 1", "patterns": " in stage 2", "calibrate": " in stage 2"}
+        where = where.get(last.stage if last else "", "")
+        counted = last is not None and last.stage in STAGES and is_number(left) and left > 0
         heading = f"About {charts.duration(left)} left{where}" if counted else doing
     else:
         stage = min(3, sum(name in story.spans for name in STAGES)) or 1
-        heading = {"finished": f"Finished in {took}", "stopped": f"Stopped in stage {stage}"}.get(
+        stopped = "Paused" if status.get("how") == "pause" else "Stopped"
+        heading = {"finished": f"Finished in {took}", "stopped": f"{stopped} in stage {stage}"}.get(
             state, f"Ended in stage {stage}"
         )
     panel: dict[str, Any] = {
@@ -350,92 +345,38 @@ def verdict(story: Story) -> dict[str, Any] | None:
         {"text": "Step 1 worked. " if good else "Step 1 taught too little. ", "as": "b"},
         said[:1].upper() + said[1:],
     ]
+    gap, low, high = (check.get(f"margin_gap{end}") for end in ("", "_low", "_high"))
+    if is_number(gap):
+        text.append(
+            f" The margin between the two answers differs by {gap:.2f} {charts.interval(low, high)} nats a token."
+        )
     plus, minus = check.get("preferred_plus"), check.get("preferred_minus")
-    if _number(plus) and _number(minus):
+    if is_number(plus) and is_number(minus):
         text.append(
             f" Preferred answers to held-out prompts: {plus:.0%} on the preferred side, {minus:.0%} on the other"
         )
         text += [{"text": f" ({check['prompts']} prompts each)", "as": "q"} if check.get("prompts") else "", "."]
+    if not good and story.loss:
+        text.append(" The fit goes on because the settings say so; expect little of it.")
     return {"kind": "" if good else "warn", "text": text}
 
 
-def curves(status: dict[str, Any], story: Story, steps: int = 0) -> list[dict[str, Any]]:
-    """Loss, fit, preferred share (or win rate) and coherence."""
-    state = "running" if status["state"] in LIVE else status["state"]
-    total = int(story.spans.get("align", [0, 0, 0, 0])[3]) or steps or 100
-    base, now = story.latest.get("base_coherence"), story.loss[-1][0] if story.loss else 0.0
-    if story.loss or not story.instruct:
-        loss = charts.loss_chart(story.loss, total, state=state)
-    else:
-        of = int(story.spans["instruct"][3]) or 100
-        loss = charts.loss_chart(story.instruct, of, state=state, sub="stage 1, loss of instructing, by step")
-        loss["title"] = loss["title"].replace("The loss", "The instructed model’s loss", 1)
-    last = "Last " if state in ("failed", "interrupted", "stopped") else ""
-    if story.preferred:
-        value, reference = story.preferred[-1][1], story.latest.get("base_preferred")
-        rate = charts.rate_chart(
-            story.preferred,
-            total,
-            name="Preferred share of answers",
-            base=reference,
-            now=now,
-            state=state,
-            title=f"{last or ''}{'preferred' if last else 'Preferred'} answers {value:.2f}",
-            base_text=f"base {reference:.2f}" if reference is not None else "",
-            sub="share of sampled answers on held-out prompts, told by the judge",
-        )
-    else:
-        title = f"{last}{'win' if last else 'Win'} rate {story.wins[-1][1]:.2f}" if story.wins else ""
-        rate = charts.rate_chart(
-            story.wins,
-            total,
-            name="Win rate",
-            title=title,
-            base=0.5,
-            base_text="base, by definition",
-            now=now,
-            state=state,
-            sub="held-out, judged against base",
-        )
-    return [
-        loss,
-        charts.fit_chart(story.fit, total, state=state),
-        rate,
-        charts.coherence_chart(story.coherence, total, base=base, now=now, state=state),
-    ]
-
-
-def samples(status: dict[str, Any], story: Story) -> dict[str, Any]:
-    """The table of sample answers."""
-    step, rows = story.samples
-    texts = [
-        {name: str(row.get(name) or "") for name in ("prompt", "base", "aligned")}
-        for row in rows[:4]
-        if isinstance(row, dict)
-    ]
-    if not texts:
-        waits = (
-            "They come with the first look at held-out prompts, during stage 3."
-            if status["state"] in LIVE
-            else "None were made."
-        )
-        return {"title": "Sample answers", "right": "", "rows": [], "empty": waits}
-    return {"title": f"Sample answers at step {step}", "right": "temperature 1, same seed", "rows": texts}
-
-
-def live(status: dict[str, Any], story: Story, steps: int = 0) -> dict[str, Any]:
-    """The whole right column; ``steps`` is how many stage 3 will make, known before it begins."""
+def live(status: dict[str, Any], story: Story, steps: int = 0, calibrates: bool = False) -> dict[str, Any]:
+    """The whole right column; ``steps`` is how many stage 3 will make, and ``calibrates`` whether strengths are tried to
+    choose alpha: both known before the run comes to it."""
     return {
         "progress": progress(status, story),
-        "charts": curves(status, story, steps),
-        "samples": samples(status, story),
+        "charts": align_curves.main(status, story, steps),
+        "more": align_curves.more(status, story, steps),
+        "before": align_curves.before(status, story, calibrates),
+        "samples": align_curves.samples(status, story),
     }
 
 
 def nothing_yet(steps: int = 0) -> dict[str, Any]:
     """The right column before the first run: the places of what will come."""
     story, status = Story(), {"state": "queued"}
-    panel = live(status, story, steps)
+    panel = live(status, story, steps, calibrates=True)
     panel["progress"] = {
         "heading": "Nothing has run yet",
         "right": "the run has three stages",
@@ -445,6 +386,6 @@ def nothing_yet(steps: int = 0) -> dict[str, Any]:
     panel["samples"]["empty"] = (
         "Answers of base and aligned to the same held-out prompts appear here while the run goes on."
     )
-    for chart in panel["charts"]:
+    for chart in [*panel["charts"], *panel["more"]["charts"]]:
         chart["empty"] = "drawn while the run goes on"
     return panel

@@ -7,7 +7,8 @@ Every chart says in its title what is seen, has a fixed height, and carries its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from workbench.statistics import wilson
@@ -162,18 +163,35 @@ def loss_finding(values: Sequence[float], ended: bool = False) -> str:
 
 
 def loss_chart(points: Sequence[Point], total: int, *, state: str = "running", sub: str = "") -> Chart:
-    """The loss by step: raw values faint, their running mean strong. ``points`` are (step, loss)."""
-    points = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    """The loss by step. ``points`` are (step, loss)."""
+    ended = state not in ("running", "queued")
     sub = sub or "mean distance to the shifted states, by step"
+    return series_chart(
+        points, total, name="Loss", finding=lambda mean: loss_finding(mean, ended), sub=sub, state=state
+    )
+
+
+def series_chart(
+    points: Sequence[Point],
+    total: int,
+    *,
+    name: str,
+    finding: Callable[[Sequence[float]], str],
+    sub: str,
+    state: str = "running",
+) -> Chart:
+    """A number of every step, without an interval: raw values faint, their running mean strong. ``finding`` says what
+    the running mean shows."""
+    points = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
     if not points:
-        return pending("Loss", sub, total, y_ticks(0, 1))
+        return pending(name, sub, total, y_ticks(0, 1))
     mean = smooth([y for _, y in points], min(6, len(points) // 12))
     top = ceiling(max(max(mean), sorted(y for _, y in points)[int(0.98 * (len(points) - 1))]))
     lines = _place([(x, m) for (x, _), m in zip(points, mean, strict=True)], total, 0, top)
     x, y = lines[-1]
     return {
-        "name": "Loss by step",
-        "title": loss_finding(mean, state not in ("running", "queued")),
+        "name": f"{name} by step",
+        "title": finding(mean),
         "sub": sub,
         "x": x_ticks(total),
         "y": y_ticks(0, top),
@@ -184,7 +202,7 @@ def loss_chart(points: Sequence[Point], total: int, *, state: str = "running", s
         "marks": _marks(points[-1][0], total, state),
         "labels": [_label(x, y, strong=short(mean[-1]))],
         "table": {
-            "head": ["Step", "Loss", "Running mean"],
+            "head": ["Step", name, "Running mean"],
             "rows": thin([[f"{a:.0f}", short(b), short(m)] for (a, b), m in zip(points, mean, strict=True)], 25),
         },
     }
@@ -207,11 +225,38 @@ def fit_finding(left: Mapping[int, float], ended: bool = False) -> str:
 
 def fit_chart(blocks: Mapping[int, Sequence[Point]], total: int, *, state: str = "running") -> Chart:
     """The distance left per target block, as a share of the shift ``alpha v``: {block: [(step, share)]}."""
-    blocks = {block: points for block, points in sorted(blocks.items()) if points}
     sub = "distance left, as a share of \N{DOUBLE VERTICAL LINE}\N{GREEK SMALL LETTER ALPHA}v\N{DOUBLE VERTICAL LINE}"
+    blocks = {block: points for block, points in sorted(blocks.items()) if points}
     if not blocks:
         return pending("Distance left per block", sub, total, y_ticks(0, 1))
     top = max(1.0, ceiling(max(y for points in blocks.values() for _, y in points) * 0.95))
+    title = fit_finding({block: points[-1][1] for block, points in blocks.items()}, state not in ("running", "queued"))
+    return _blocks_chart(blocks, total, top, "Distance left per block, by step", title, sub, state)
+
+
+def reached_chart(
+    blocks: Mapping[int, Sequence[Point]], total: int, *, aim: Mapping[Any, float] | None = None, state: str = "running"
+) -> Chart:
+    """How far states have moved per target block, as a share of their own length: {block: [(step, share)]}, beside the
+    relative strength ``aim`` {block: share} that is fitted."""
+    name = "Relative strength reached, by step"
+    blocks = {block: points for block, points in sorted(blocks.items()) if points}
+    aims = {int(block): share for block, share in (aim or {}).items() if int(block) in blocks}
+    sub = "how far states moved, as a share of their length"
+    if not blocks:
+        return pending("Relative strength reached", sub, total, y_ticks(0, 1))
+    if aims:
+        sub += "; to reach: " + ", ".join(f"{share:.2f}" for share in aims.values())
+    top = ceiling(1.05 * max([y for points in blocks.values() for _, y in points] + [*aims.values()]))
+    now = sum(points[-1][1] for points in blocks.values()) / len(blocks)
+    title = f"States have moved by {now:.2f} of their length"
+    return _blocks_chart(blocks, total, top, name, title, sub, state)
+
+
+def _blocks_chart(
+    blocks: Mapping[int, Sequence[Point]], total: int, top: float, name: str, title: str, sub: str, state: str
+) -> Chart:
+    """One line a block, told apart by dashes and labelled at its end."""
     lines = {block: _place(points, total, 0, top) for block, points in blocks.items()}
     now = {block: points[-1][1] for block, points in blocks.items()}
     steps = sorted({x for points in blocks.values() for x, _ in points})
@@ -223,8 +268,8 @@ def fit_chart(blocks: Mapping[int, Sequence[Point]], total: int, *, state: str =
         heights = [y - 10 if i == lowest else y + 10 for i, y in enumerate(heights)]
     heights = spread(heights)
     return {
-        "name": "Distance left per block, by step",
-        "title": fit_finding(now, state not in ("running", "queued")),
+        "name": name,
+        "title": title,
         "sub": sub,
         "x": x_ticks(total),
         "y": y_ticks(0, top),
@@ -252,23 +297,25 @@ def rate_chart(
     base: float | None = None,
     base_text: str = "",
     low: float = 0.0,
+    high: float = 1.0,
     now: float = 0.0,
     state: str = "running",
 ) -> Chart:
-    """A share on held-out prompts with its 95% band, and the base as a dashed line.
+    """A share (or another number between ``low`` and ``high``) on held-out prompts with its 95% band, and the base as a
+    dashed line.
 
     ``points`` are (step, value, low, high); ``now`` is the step at which the run stands (its look at held-out prompts
     may lie behind it).
     """
     if not points:
-        return pending(name, sub, total, y_ticks(low, 1))
+        return pending(name, sub, total, y_ticks(low, high))
     banded = [point for point in points if point[2] is not None and point[3] is not None]
-    lines = _place([(x, y) for x, y, _, _ in points], total, low, 1)
-    lows = _place([(x, a) for x, _, a, _ in banded], total, low, 1)
-    highs = _place([(x, b) for x, _, _, b in banded], total, low, 1)
+    lines = _place([(x, y) for x, y, _, _ in points], total, low, high)
+    lows = _place([(x, a) for x, _, a, _ in banded], total, low, high)
+    highs = _place([(x, b) for x, _, _, b in banded], total, low, high)
     step, value, a, b = points[-1]
     refs, labels = [], []
-    at = None if base is None else _place([(0, base)], 1, low, 1)[0][1]
+    at = None if base is None else _place([(0, base)], 1, low, high)[0][1]
     if at is not None:
         refs = [{"at": at, "color": "base"}]
     marks = _marks(max(step, now), total, state)
@@ -287,7 +334,7 @@ def rate_chart(
         "interval": interval(a, b),
         "sub": sub,
         "x": x_ticks(total),
-        "y": y_ticks(low, 1),
+        "y": y_ticks(low, high),
         "bands": [{"points": [[p[0], p[1], q[1]] for p, q in zip(lows, highs, strict=True)], "color": "aligned"}],
         "lines": [{"points": lines, "color": "aligned"}],
         "refs": refs,
@@ -320,6 +367,123 @@ def coherence_chart(
     title = coherence_title(points[-1][1], base) if points else ""
     low = 0.5 if lowest >= 0.5 else 0.0
     return rate_chart(points, total, name="Coherence", sub=sub, title=title, base=base, low=low, now=now, state=state)
+
+
+def amount_chart(
+    points: Sequence[Rate],
+    total: int,
+    *,
+    name: str,
+    title: str,
+    sub: str,
+    base: float | None = None,
+    now: float = 0.0,
+    state: str = "running",
+) -> Chart:
+    """A number without a natural end, by step, from 0 up: (step, value, low, high), the last two None without interval."""
+    ends = [value for point in points for value in point[1:] if value is not None]
+    high = ceiling(max([*ends, base or 0.0], default=1.0) * 1.02)
+    text = "base" if base is not None else ""
+    return rate_chart(
+        points, total, name=name, title=title, sub=sub, base=base, base_text=text, high=high, now=now, state=state
+    )
+
+
+def trend(values: Sequence[float], what: str) -> str:
+    """``what`` "grows", "shrinks" or "holds steady", from the (smoothed) beginning to the end."""
+    if len(values) < 6:
+        return f"{what}, first steps"
+    few = max(2, len(values) // 10)
+    first, now = sum(values[:few]) / few, sum(values[-few:]) / few
+    word = "grows" if now > 1.5 * first else "shrinks" if now < first / 1.5 else "holds steady"
+    return f"{what} {word}"
+
+
+def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
+    """The ladder of strengths that alpha was chosen from: gain and drift by alpha, with their intervals, the limit of
+    drift, and the chosen point. Rungs stand at even distances, weakest first; gain is drawn as a share of the most (the
+    highest end of an interval), its numbers in nats a token stand in the table and beside the chosen point."""
+    points, chosen = list(calibration["points"]), calibration["chosen"]
+    name, limit = "Gain and drift by strength", calibration["drift_limit"]
+    at = [round(100 * (i + 0.5) / len(points), 2) for i in range(len(points))]
+    most = max([point["gain_high"] for point in points] + [1e-9])
+    best = min(range(len(points)), key=lambda i: abs(points[i]["alpha"] - chosen))
+    met = abs(points[best]["alpha"] - chosen) <= 0.02 * max(chosen, 1e-9)
+    x = at[best] if met else _between([point["alpha"] for point in points], at, chosen)
+
+    def drawn(key: str, scale: float) -> list[list[float]]:
+        return [[x, round(min(100.0, max(0.0, 100 * p[key] / scale)), 2)] for x, p in zip(at, points, strict=True)]
+
+    gain, drift = drawn("gain", most), drawn("drift", 1.0)
+    title = f"Alpha {short(chosen)} gains {points[best]['gain']:.2f} nats a token, drift {points[best]['drift']:.0%}"
+    if not met:
+        title = f"Alpha {short(chosen)} is taken: no strength gains for sure"
+    shown = [i for i in range(len(points)) if len(points) <= 6 or (i - best) % 2 == 0]
+    line = round(min(100.0, 100 * limit), 2)
+    high = gain[best][1] > 60
+    return {
+        "name": name,
+        "title": title,
+        "sub": "by alpha; below it the relative strength. Gain: share of the most; drift: share of answers",
+        "two": True,
+        "x": [
+            {"at": at[i], "text": short(points[i]["alpha"]), "more": f"{points[i]['relative_strength']:.2f}"}
+            for i in shown
+        ],
+        "y": y_ticks(0, 1),
+        "bands": [
+            {
+                "points": [
+                    [a[0], a[1], b[1]]
+                    for a, b in zip(drawn(f"{key}_low", scale), drawn(f"{key}_high", scale), strict=True)
+                ]
+            }
+            | color
+            for key, scale, color in (("gain", most, {"color": "aligned"}), ("drift", 1.0, {"color": "ink-3"}))
+        ],
+        "lines": [{"points": gain, "color": "aligned"}, {"points": drift, "color": "ink-2", "dash": "5 3"}],
+        "refs": [{"at": line, "color": "ink-3"}],
+        "marks": [{"at": x, "stop": False}],
+        "dots": [{"x": x, "y": gain[best][1], "color": "aligned"}] if met else [],
+        "labels": [
+            {"x": 0.5, "y": line + 8, "text": f"drift limit {limit:.0%}"},
+            {"x": x, "y": 92.0 if not high else 8.0, "side": "m", "strong": "chosen"},
+            *_ends(gain, drift),
+        ],
+        "table": {
+            "head": ["Alpha", "Strength", "Gain, nats a token", "95% interval", "Drift", "95% interval", "Tokens", ""],
+            "rows": [
+                [
+                    short(point["alpha"]),
+                    f"{point['relative_strength']:.2f}",
+                    f"{point['gain']:.3f}",
+                    interval(point["gain_low"], point["gain_high"], 3),
+                    f"{point['drift']:.3f}",
+                    interval(point["drift_low"], point["drift_high"], 3),
+                    f"{point['mean_tokens']:.1f}",
+                    "chosen" if met and i == best else "" if point["within"] else "drifts too far",
+                ]
+                for i, point in enumerate(points)
+            ],
+        },
+    }
+
+
+def _between(values: Sequence[float], at: Sequence[float], value: float) -> float:
+    """Where ``value`` lies between the (rising) ``values`` that stand ``at`` these places."""
+    for (low, x), (high, y) in pairwise(zip(values, at, strict=True)):
+        if low <= value <= high:
+            return round(x + (y - x) * (value - low) / ((high - low) or 1.0), 2)
+    return at[0] if value < values[0] else at[-1]
+
+
+def _ends(gain: Sequence[Sequence[float]], drift: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+    """The names of both lines at their right ends, apart from each other."""
+    heights = spread([gain[-1][1], drift[-1][1]])
+    return [
+        {"x": 100.0, "y": y + (9 if y < 80 else -11), "side": "r", "strong": word, "color": color}
+        for y, word, color in zip(heights, ("gain", "drift"), ("aligned", "ink-2"), strict=True)
+    ]
 
 
 def votes_chart(outcomes: Sequence[float]) -> Chart:

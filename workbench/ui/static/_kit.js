@@ -117,14 +117,15 @@
       shapes.push(el('line', { x1: 0, x2: 100, y1: 100 - ref.at, y2: 100 - ref.at, stroke: paint(ref.color), 'stroke-width': 1.5, 'stroke-dasharray': '4 3' }));
     const dots = (spec.lines || []).filter((one) => one.points.length === 1 && !one.faint).map((one) =>
       el('i', { class: 'dot1', style: `left:${one.points[0][0]}%;bottom:${one.points[0][1]}%;background:${paint(one.color)}` }));
+    for (const dot of spec.dots || []) dots.push(el('i', { class: 'dot1 big', style: `left:${dot.x}%;bottom:${dot.y}%;background:${paint(dot.color)}` }));
     const labels = [
       ...spec.y.map((tick) => el('span', { class: 'yt', style: `bottom:${tick.at}%` }, tick.text)),
-      ...spec.x.map((tick) => el('span', { class: 'xt ' + (tick.edge || ''), style: `left:${tick.at}%` }, tick.text)),
+      ...spec.x.map((tick) => el('span', { class: 'xt ' + (tick.edge || ''), style: `left:${tick.at}%` }, tick.text, tick.more && el('i', null, tick.more))),
       ...(spec.labels || []).map((label) => el('span', { class: 'dl ' + (label.side || ''), style: `left:${label.x}%;bottom:${label.y}%` },
         label.text, label.text && label.strong ? ' ' : null,
         label.strong && el('b', { class: label.color ? 'c-' + label.color : 'c-ink' }, label.strong))),
     ];
-    return el('div', { class: 'plot', style: `--h:${spec.height || 118}px;--l:34px` },
+    return el('div', { class: spec.two ? 'plot two' : 'plot', style: `--h:${spec.height || 118}px;--l:34px` },
       el('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none', role: 'img', 'aria-label': spec.name }, shapes), dots, labels,
       spec.empty && el('span', { class: 'plot-empty' }, el('span', {}, spec.empty)));
   }
