@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.generation import Steering
     from workbench.models import LoadedModel
     from workbench.pairs import Split
+    from workbench.preview import Shift
 
 ALIGNED = "aligned"  # the adapter's name in the loaded model
 
@@ -49,6 +50,33 @@ def load_run(run: Run, device: str | None = None, dtype: str | None = None, adap
 
         load_adapter(loaded, run.adapter, ALIGNED)
     return loaded
+
+
+def can_preview(run: Run) -> bool:
+    """Whether step 1 of an alignment is done and its blocks are known: all that a preview of strengths needs."""
+    from workbench.rahf.adapters import has_adapter
+    from workbench.rahf.config import RunConfig
+
+    if run.kind != "align" or not run.status().get("layers"):
+        return False
+    names = RunConfig.from_dict(run.config()).instructed_adapters
+    return all(has_adapter(run.path / "instructed" / name) for name in names)
+
+
+def load_preview(run: Run) -> tuple[LoadedModel, Shift]:
+    """The base with what step 1 taught beside it, and the shift between the two sides that step 3 fits: what
+    ``workbench.preview`` takes. Raises ``UserError`` if step 1 is not done or was made of other weights."""
+    if not can_preview(run):
+        raise UserError(f"Run {run.id} has not come past step 1 yet: strengths can be tried once it has.")
+    from workbench.rahf.adapters import load_adapter
+    from workbench.rahf.calibrate import shift_of
+    from workbench.rahf.config import RunConfig
+
+    config = RunConfig.from_dict(run.config())
+    loaded = load_run(run, adapter=False)
+    for name in config.instructed_adapters:
+        load_adapter(loaded, run.path / "instructed" / name, name)
+    return loaded, shift_of(config, run.status()["layers"])
 
 
 def split_of(run: Run) -> Split:

@@ -14,7 +14,18 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import align_check, align_files, align_form, align_view, context, html, quota, runs_panel, state
+from workbench.ui import (
+    align_check,
+    align_files,
+    align_form,
+    align_preview,
+    align_view,
+    context,
+    html,
+    quota,
+    runs_panel,
+    state,
+)
 from workbench.ui.page import Page
 
 HOWS = ("pause", "keep", "discard")  # ways to stop a run
@@ -34,6 +45,7 @@ def build(page: Page) -> None:
             page.download(save.click, saved)
         with gr.Column():
             live = html.view("align-live", elem_id="rw-align-live", elem_classes="rw-fill")
+            trial = align_preview.build(page)
     seen = gr.State("")  # what this tab was last shown of the run, so that a tick without news sends nothing
     parts = [head, settings, live, seen]
     runs = runs_panel.build(page, lambda visitor: show(visitor))
@@ -41,7 +53,9 @@ def build(page: Page) -> None:
     def show(visitor: str) -> dict[Any, Any]:
         updates, mark, alive = drawn(visitor)
         shown = dict(zip(parts, [*updates, mark], strict=True))
-        return shown | {timer: gr.Timer(active=alive)} | glancing(visitor) | runs.updates(visitor)
+        return (
+            shown | {timer: gr.Timer(active=alive)} | glancing(visitor) | runs.updates(visitor) | trial.updates(visitor)
+        )
 
     def glancing(visitor: str) -> dict[Any, Any]:
         return {glance: gr.Timer(active=True)} if looking(visitor) else {}
@@ -58,6 +72,8 @@ def build(page: Page) -> None:
         updates = {head: title, live: panel, seen: now}
         if not alive or mark.split("@")[0] != now.split("@")[0] or column_moves(visitor):
             updates[settings] = column
+        if mark.split("@")[0] != now.split("@")[0]:
+            updates |= trial.updates(visitor)
         if not alive:  # the run has ended: the other steps may be open now
             updates |= {timer: gr.Timer(active=False)} | page.frame_updates(state.open_workspace(visitor))
             updates |= runs.updates(visitor)
@@ -65,7 +81,7 @@ def build(page: Page) -> None:
 
     timer = gr.Timer(TICK, active=False)
     glance = gr.Timer(GLANCE, active=False)
-    outputs = [*parts, timer, glance, *runs.parts]
+    outputs = [*parts, timer, glance, *runs.parts, *trial.parts]
     runs.wire(outputs)
     frame = [page.context, page.steps, page.live]
     page.on(timer.tick, tick, seen, [*outputs, *frame], quiet=True, concurrency_limit=None, trigger_mode="once")
@@ -174,7 +190,9 @@ def new_column(workspace: state.Workspace, quiet: bool = False, answered: Any = 
 def checked(workspace: state.Workspace) -> dict[str, Any]:
     """What is known of the draft's problems and costs; nothing while a field is wrong or there are no pairs."""
     values, wrong = align_form.read(align_form.draft_of(workspace), workspace)
-    return align_check.nothing() if wrong or not workspace.pairs else align_check.look(workspace, values)
+    if wrong:
+        return align_check.nothing() | {"basis": "Looked at as soon as every setting above is right."}
+    return align_check.look(workspace, values) if workspace.pairs else align_check.nothing()
 
 
 def looking(visitor: str) -> bool:
@@ -192,7 +210,9 @@ def mark_of(visitor: str) -> str:
         return ""
     status = placed(run)
     told = f"{status['state']} {status['stopping']} {status.get('queue')} {status['title']} {status['partial']}"
-    return f"{run.id} {told}@{align_view.story_of(run).version}"
+    story = align_view.story_of(run)
+    known = f"{'check' in story.latest} {story.latest.get('alpha')}"  # what the panel of strengths waits for
+    return f"{run.id} {told} {known}@{story.version}"
 
 
 def placed(run: Any) -> dict[str, Any]:
@@ -278,6 +298,7 @@ def choose_preset(visitor: str, name: Any) -> None:
     if not isinstance(name, str) or (name and name not in presets):
         return
     preset = presets.get(name)
+    called = preset.label if preset else "none"
 
     def change(draft: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
         draft = {"preset": name} | align_form.shared(name) | {key: draft[key] for key in ("method",) if key in draft}
@@ -286,7 +307,7 @@ def choose_preset(visitor: str, name: Any) -> None:
         blocks = preset.values.get("layers") if preset else None
         return align_form.place_blocks(draft, list(blocks), now) if blocks else (draft, now.picked)
 
-    redraft(visitor, change, f"preset {preset.label if preset else 'Defaults'}", note="")
+    redraft(visitor, change, f"preset {called}", note="")
 
 
 def choose_way(visitor: str, way: Any) -> None:
@@ -309,9 +330,7 @@ def reset(visitor: str, name: str) -> None:
             | align_form.shared(align_form.preset_of(draft)),
             now.picked,
         )
-        redraft(
-            visitor, back, "back to the preset" if align_form.preset_of(_draft(visitor)) else "back to the defaults"
-        )
+        redraft(visitor, back, "back to the preset")
         return
     gone = ("strength", "alpha", "relative_strength") if name == "strength" else (name,)
     redraft(
@@ -322,10 +341,6 @@ def reset(visitor: str, name: str) -> None:
             now.picked,
         ),
     )
-
-
-def _draft(visitor: str) -> dict[str, Any]:
-    return align_form.draft_of(state.open_workspace(visitor))
 
 
 def undo(visitor: str, wanted: Any) -> None:
