@@ -58,8 +58,13 @@ def linear_names(model: nn.Module, depth: int, targets: str = "all") -> list[str
 def _is_plain_linear(module: nn.Module) -> bool:
     """Whether a module gives one matrix product and nothing more; some routers of experts are linear layers that give
     scores and choices."""
-    own = type(module).__module__.startswith("transformers.models.") and "forward" in vars(type(module))
-    return isinstance(module, nn.Linear) and not own
+    if not isinstance(module, nn.Linear):
+        return False
+    if not type(module).__module__.startswith("transformers.models.") or "forward" not in vars(type(module)):
+        return True
+    with torch.no_grad():
+        given = module(module.weight.new_zeros(1, module.in_features))
+    return isinstance(given, torch.Tensor) and given.shape == (1, module.out_features)
 
 
 def _is_fused_away(base: nn.Module, name: str) -> bool:
