@@ -1,6 +1,7 @@
 """The benches measure what they say: same AUC, same states, and ratios that a busy machine does not change much."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,14 +31,29 @@ def test_capture_keeps_little_and_gives_the_same_states(monkeypatch):
     assert found.tokens_per_second > 0 and found.over_floor > 0.3
 
 
-def test_coverage_counts_repeats(monkeypatch):
+def test_coverage_counts_the_repeats_that_lie_in_their_band(monkeypatch):
+    """What is measured is given: repeat n lies above, in or below its band, so that a quarter is covered."""
+    asked = []
+
+    def measure(chosen, rejected, groups, permutations, seed):
+        asked.append((chosen.shape, len(set(groups)), permutations, seed))
+        auc = (0.4, 0.39, 0.61, 0.9)[len(asked) % 4]  # one is on the edge, which counts as within
+        row = SimpleNamespace(null_auc_p025=0.4, probe_auc=auc, null_auc_p975=0.6)
+        return SimpleNamespace(scores=[row])
+
+    monkeypatch.setattr("workbench.representations.measure", measure)
     monkeypatch.setattr(coverage, "REPEATS", 12)
-    monkeypatch.setattr(coverage, "WIDTHS", (20,))
     found = coverage.run(QUIET)
-    for prompts in (60, 15):
-        row = found.details[f"width 20, {prompts} prompts"]
-        assert row["low"] <= row["covered"] <= row["high"]
-        assert row["covered"] >= 0.6
+    settings = [(width, prompts) for width in coverage.WIDTHS for prompts in (60, 15)]
+    assert [(shape, prompts) for shape, prompts, *_ in asked[::12]] == [((1, 60, w), p) for w, p in settings]
+    assert len(asked) == 48 and len({seed for *_, seed in asked}) == 12
+    for width, prompts in settings:
+        row = found.details[f"width {width}, {prompts} prompts"]
+        assert row["covered"] == 0.25 and row["low"] < 0.25 < row["high"]
+
+
+def test_swapped_labels_mostly_lie_in_their_band():
+    assert 8 <= coverage.covered(20, 60, 12, QUIET) <= 12  # 11.4 expected
 
 
 def test_the_command_prints_measures_and_refuses_unknown_names(monkeypatch, capfd):

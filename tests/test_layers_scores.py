@@ -45,19 +45,12 @@ def test_what_the_shortcuts_say(auc, length, said):
     assert (made["blocks"][0]["nlo"], made["blocks"][0]["nhi"]) == (0.44, 0.56), "bands are of one width"
 
 
-@pytest.mark.parametrize(
-    ("shortcuts", "explains"),
-    [
-        ([], False),
-        ([control("length", 0.7)], False),
-        ([control("length", 0.9)], True),  # the intervals overlap
-        ([control("prompt", 0.99)], False),  # no explanation, but a fault of the pairs
-        ([control("random", 0.8, rival={"auc": 0.84, "low": 0.79, "high": 0.9})], True),  # on fewer pairs
-        ([control("words", 0.54, half=0.4)], False),  # within chance
-    ],
-)
-def test_a_shortcut_explains_where_it_cannot_be_told_from_the_best_block(shortcuts, explains):
-    assert ls.explained_by_shortcut([score(0, 0.6), score(1, 0.95)], shortcuts) is explains
+@pytest.mark.parametrize("length", [0.7, 0.9])
+def test_what_explains_is_what_the_engine_wrote_or_says_of_an_older_file(length):
+    older = {"layers": [score(0, 0.6), score(1, 0.95)], "controls": [control("length", length)]}
+    assert ls.explained(older) is (length == 0.9)
+    assert ls.explained(older | {"explained_by": ["words"]}) is True
+    assert ls.explained(older | {"explained_by": []}) is False
 
 
 def test_prompts_that_tell_the_sides_are_called_out():

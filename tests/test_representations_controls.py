@@ -1,6 +1,7 @@
 """What length, words, prompts and an untrained model can tell, and the one sentence about it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny import PAIRS, tiny_model
 from workbench import representations as rep
 from workbench.errors import UserError
 from workbench.pairs import Pair, PreferencePairs
+from workbench.representations.controls import Control
 from workbench.representations.shortcut import shortcut
 from workbench.tokens import Encoded
 
@@ -175,3 +177,20 @@ def test_without_room_or_a_way_to_build_it_the_control_is_left_out_and_said(load
 
     monkeypatch.setattr(type(loaded.model), "_from_config", broken)
     assert "could not be built from its configuration" in rep.analyse(loaded, made(PAIRS), permutations=20).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("control", "explains"),
+    [
+        ({"name": "length", "auc": 0.7}, False),
+        ({"name": "length", "auc": 0.9}, True),  # the intervals overlap
+        ({"name": "prompt", "auc": 0.99}, False),  # no explanation, but a fault of the pairs
+        ({"name": "random", "auc": 0.8, "rival": {"auc": 0.84, "low": 0.79, "high": 0.9}}, True),  # on fewer pairs
+        ({"name": "words", "auc": 0.54, "half": 0.4}, False),  # within chance
+    ],
+)
+def test_a_control_explains_where_it_cannot_be_told_from_the_best_block(control, explains):
+    auc, half = control["auc"], control.pop("half", 0.03)
+    made = Control(low=auc - half, high=auc + half, null_low=0.45, null_high=0.55, **control)
+    scores = [SimpleNamespace(probe_auc=best, probe_auc_low=best - 0.04) for best in (0.6, 0.95)]
+    assert rep.explaining(scores, [made]) == ([made] if explains else [])

@@ -1,7 +1,7 @@
 """Preference pairs: read from anywhere, checked, normalised, and split by prompt."""
 
 from workbench.pairs.checks import REASONS
-from workbench.pairs.core import Pair, PreferencePairs, Report, Rows, Split
+from workbench.pairs.core import Pair, PreferencePairs, Report, Split
 from workbench.pairs.formats import FORMATS
 from workbench.pairs.lengths import cut_rows, drop_too_long, token_lengths, token_report
 from workbench.pairs.messages import Message, as_messages, prompt_key, prompt_text
@@ -17,7 +17,6 @@ __all__ = [
     "PreferencePairs",
     "Preview",
     "Report",
-    "Rows",
     "Split",
     "as_messages",
     "compare_sets",

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.errors import UserError
 from workbench.pairs import store
-from workbench.pairs.messages import Message, prompt_key, prompt_of, prompt_text
+from workbench.pairs.messages import Message, prompt_key, prompt_of
 from workbench.pairs.search import positions_of
 from workbench.pairs.splitting import MIN_PAIRS, SIDES, deal, held_out_count, lot
 
@@ -81,22 +81,6 @@ class Split:
     instruct: PreferencePairs
     fit: PreferencePairs
     held_out: PreferencePairs
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A stretch of the table: ``rows`` are dictionaries with index, id, prompt (as text), chosen, rejected and split
-    ("instruct", "fit", "held_out", or "" where there are too few pairs to split); ``total`` counts all that match."""
-
-    rows: list[dict[str, Any]]
-    start: int
-    total: int
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class PreferencePairs:
@@ -370,50 +354,14 @@ class PreferencePairs:
 
     def search(self, text: str) -> list[int]:
         """Positions of the pairs that contain ``text`` in prompt or answers, whatever the letter case; all for ""."""
-        return self._search(text).tolist()
-
-    def _search(self, text: str) -> np.ndarray:
         wanted = text.strip()
         if not wanted:
-            return np.arange(len(self))
+            return list(range(len(self)))
         if wanted not in self._found:
             if len(self._found) >= SEARCHES:
                 self._found.pop(next(iter(self._found)))
             self._found[wanted] = positions_of(wanted, self.batches("prompt", "chosen", "rejected"))
-        return self._found[wanted]
-
-    def page(
-        self,
-        start: int = 0,
-        count: int = 25,
-        query: str = "",
-        split: str = "",
-        seed: int = 0,
-        ids: Iterable[int] | None = None,
-    ) -> Rows:
-        """``count`` table rows from position ``start`` of the pairs that contain ``query``, stand in the set ``split``
-        ("instruct", "fit", "held_out", "train" for the first two, "" for all) and have one of the row numbers ``ids``
-        (None: any)."""
-        if split not in ("", "train", *SIDES):
-            raise UserError(f"There is no set of pairs called {split!r}: choose {', '.join(SIDES)} or train.")
-        try:
-            codes = self.side_codes(seed)
-        except UserError:  # too few to split: the table shows them without a set
-            codes = np.full(len(self), -1, dtype=np.int8)
-        found = self._search(query)
-        if split:
-            wanted = (0, 1) if split == "train" else (SIDES.index(split),)
-            found = found[np.isin(codes[found], wanted)]
-        if ids is not None:
-            found = found[np.isin(found, self.positions(ids))]
-        start = max(0, start)
-        shown = found[start : start + max(0, count)].tolist()
-        rows = []
-        for index, row in zip(shown, self.dataset.select(shown).to_list() if shown else [], strict=True):
-            side = SIDES[codes[index]] if codes[index] >= 0 else ""
-            texts = {"prompt": prompt_text(row["prompt"]), "chosen": row["chosen"], "rejected": row["rejected"]}
-            rows.append({"index": index, "id": row["id"], **texts, "split": side})
-        return Rows(rows, start, len(found))
+        return self._found[wanted].tolist()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -461,4 +409,4 @@ def _record(pair: Pair) -> dict[str, Any]:
     return {"prompt": prompt, **answers}
 
 
-__all__ = ["MIN_PAIRS", "SIDES", "Pair", "PreferencePairs", "Report", "Rows", "Split"]
+__all__ = ["MIN_PAIRS", "SIDES", "Pair", "PreferencePairs", "Report", "Split"]

@@ -21,7 +21,7 @@ from workbench.representations.folds import make_folds, prompt_groups
 from workbench.representations.movement import MOVED, MOVEMENT, Movement, measure_movement
 from workbench.representations.projection import Pictures, Projection, densities, frames, pictures
 from workbench.representations.separability import LayerScore, measure
-from workbench.representations.shortcut import shortcut
+from workbench.representations.shortcut import explaining, shortcut
 from workbench.representations.suggestion import Suggestion, finding, suggest
 from workbench.representations.untrained import measure_untrained
 from workbench.tokens import Limits
@@ -71,6 +71,7 @@ class Analysis:
             "reason": self.suggestion.reason,
             "finding": self.finding,
             "shortcut": self.shortcut,
+            "explained_by": [control.name for control in explaining(self.scores, self.controls)],
             "controls": [control.to_dict() for control in self.controls],
             "notes": self.notes,
             "pairs": len(self.acts),

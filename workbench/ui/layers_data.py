@@ -226,9 +226,7 @@ def ready_view(run: Run) -> dict[str, Any]:
         "run": run.id,
         "title": found["finding"],
         "lead": layers_scores.lead(found),
-        "shortcut": {"text": said, "explains": layers_scores.explained_by_shortcut(layers, shortcuts)}
-        if said
-        else None,
+        "shortcut": {"text": said, "explains": layers_scores.explained(found)} if said else None,
         **lv.strip(layers, suggested, curves),
         "caption": f"{found.get('pairs', 0):,} held-out pairs, 95% intervals",
         "chance_caption": "95% of random swaps",

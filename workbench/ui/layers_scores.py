@@ -6,6 +6,7 @@ Pure functions, no widgets, no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -227,20 +228,18 @@ def leak(rows: Sequence[Mapping[str, Any]]) -> str:
     return "The prompts alone tell chosen from rejected, which must be chance: look how these pairs were made."
 
 
-def explained_by_shortcut(scores: Sequence[Mapping[str, Any]], shortcuts: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the best block cannot be told from some shortcut that beats chance: then no block shows a preference.
+def explained(found: Mapping[str, Any]) -> bool:
+    """Whether the best block cannot be told from some shortcut, by the engine's judgement in layers.json; where an older
+    version wrote the file, the engine is asked again."""
+    names = found.get("explained_by")
+    if names is None:
+        from workbench.representations import explaining
+        from workbench.representations.controls import Control
 
-    The rule of the engine's sentence: the two 95% intervals overlap. A shortcut measured on fewer pairs has a ``rival``,
-    the block's score on those.
-    """
-    best = max(scores, key=lambda score: score["probe_auc"])
-    return any(
-        s["name"] in ("length", "words", "random")
-        and s.get("null_high") is not None
-        and float(s["auc"]) > float(s["null_high"])
-        and float(s["high"]) >= float(s["rival"]["low"] if s.get("rival") else best["probe_auc_low"])
-        for s in shortcuts
-    )
+        known = Control.__dataclass_fields__
+        controls = [Control(**{key: row[key] for key in known if key in row}) for row in found.get("controls") or []]
+        names = explaining([SimpleNamespace(**row) for row in found["layers"]], controls)
+    return bool(names)
 
 
 def shortcut_title(score: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -264,7 +263,7 @@ def _alone(row: Mapping[str, Any]) -> str:
 
 
 def _reaches(row: Mapping[str, Any], score: Mapping[str, float]) -> bool:
-    """Whether a shortcut cannot be told from a block, by the rule of :func:`explained_by_shortcut`."""
+    """Whether a shortcut cannot be told from a block, by the rule of the engine's ``explaining``."""
     ends = row["auc"] if row.get("high") is None else row["high"]
     above = row.get("nhi") is None or row["auc"] > row["nhi"]
     return above and ends >= score["probe_auc_low"]
