@@ -60,6 +60,7 @@ class Preset:
 def home(runs_root, monkeypatch):
     """A visitor's workspace with the demo, and two presets of our own."""
     presets = {
+        "demo": Preset("Demo", "The defaults.", {}),
         "small": Preset("Small", "For a start.", {"align_steps": 60, "lora_rank": 4}),
         "large": Preset("Large", "For much.", {"method": "dual", "alpha": 5.0, "layers": [10, 12], "step1_share": 0.7}),
     }

@@ -6,7 +6,6 @@ and lets a thread find the rest, of the newest settings only. What was found is 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -117,6 +116,7 @@ def outcome(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
     state.import_engine()
     from workbench.rahf.config import RunConfig
     from workbench.rahf.preflight import outlook
+    from workbench.runs.history import history
     from workbench.runs.store import runs_root
 
     try:
@@ -129,24 +129,11 @@ def outcome(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
         RunConfig.from_dict(values),
         pairs=pairs,
         folder=root,
-        history=history(workspace.visitor),
+        history=history(workspace.visitor if state.public() else None),
         local=state.folders_allowed(),
     )
     problems = [problem(one["severity"], one["field"], one["text"]) for one in told["problems"]]
     return nothing() | {"problems": problems, "rows": cost_rows(told), "basis": told["basis"] or ""}
-
-
-def history(visitor: str, most: int = 20) -> list[dict[str, Any]]:
-    """What this visitor's finished runs took, for the estimate, newest first."""
-    from workbench.rahf.estimate import history_row
-
-    rows = []
-    for run in state.runs_of(visitor)[:most]:
-        with contextlib.suppress(UserError):  # a damaged folder tells nothing about others
-            status = run.status()
-            if status["state"] == "finished" and status.get("result"):
-                rows.append(history_row(run.config(), status["result"], float(status.get("seconds") or 0)))
-    return [row for row in rows if row]
 
 
 def problem(severity: str, name: str, text: str) -> dict[str, Any]:
@@ -163,10 +150,19 @@ def cost_rows(told: dict[str, Any]) -> list[list[Any]]:
     """Rows of [what, figure, strong]: time as a range, memory and disk against what is free."""
     rows = []
     if told.get("seconds") is not None:
-        low, high = charts.duration(told["seconds_low"]), charts.duration(told["seconds_high"])
-        rows.append(["Time, estimated", low if low == high else f"{low} to {high}", True])
+        rows.append(["Time, estimated", time_range(told["seconds_low"], told["seconds_high"]), True])
     for name, what in (("memory", "Memory, at its peak"), ("disk", "Disk")):
         size, free = told.get(f"{name}_bytes"), told.get(f"free_{name}_bytes")
         if size is not None:
             rows.append([what, charts.amount(size) + (f" of {charts.amount(free)} free" if free else ""), False])
     return rows
+
+
+def time_range(low: float, high: float) -> str:
+    """``2 to 9 min``: no finer than the guess is."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if high >= 2 * size:
+            whole = f"{max(1, round(low / size))}", f"{round(high / size)}"
+            return f"{whole[0]} to {whole[1]} {unit}" if low >= size else f"{charts.duration(low)} to {whole[1]} {unit}"
+    low, high = 5 * max(1, round(low / 5)), 5 * max(1, round(high / 5))
+    return f"{low} to {high} s" if low < high else f"about {high} s"

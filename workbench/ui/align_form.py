@@ -50,23 +50,20 @@ def draft_of(workspace: Workspace) -> dict[str, Any]:
 
 def preset_list() -> dict[str, Any]:
     """The engine's presets by name: objects with label, help, values."""
-    try:
-        from workbench.rahf.presets import PRESETS
-    except ImportError:
-        return {}
+    from workbench.rahf.presets import PRESETS
+
     return PRESETS
 
 
 def preset_of(draft: Mapping[str, Any]) -> str:
-    """The name of the draft's preset; "" for the defaults (and for one that no longer exists)."""
-    name = draft.get("preset")
-    return name if isinstance(name, str) and name in preset_list() else ""
+    """The name of the draft's preset; the first one where none was chosen, or one that no longer exists."""
+    name, known = draft.get("preset"), preset_list()
+    return name if isinstance(name, str) and name in known else next(iter(known))
 
 
 def preset_fields(name: str) -> dict[str, Any]:
     """What a preset sets of a run's fields, without its blocks and without what the page chooses elsewhere."""
-    preset = preset_list().get(name)
-    values = dict(preset.values) if preset else {}
+    values = preset_list()[name].values
     return {key: value for key, value in values.items() if key in known_fields() and key not in (*NOT_TYPED, "seed")}
 
 
@@ -341,10 +338,9 @@ def new_run(
         "groups": groups,
         "summary": summary(under | {name: value for name, value in values.items() if name not in wrong}),
         "changed": changed_names(draft, under, strength["changed"]),
-        "presets": [{"value": "", "label": "Defaults"}]
-        + [{"value": name, "label": preset.label} for name, preset in preset_list().items()],
+        "presets": [{"value": name, "label": preset.label} for name, preset in preset_list().items()],
         "preset": preset_of(draft),
-        "preset_help": preset_help(preset_of(draft)),
+        "preset_help": str(preset_list()[preset_of(draft)].help),
         "undo": undo_view(workspace),
         "note": kept(workspace).get("note") or None,
         "files": True,
@@ -370,12 +366,6 @@ def changed_names(draft: dict[str, Any], under: dict[str, Any], strength: bool) 
     return sum(not align_fields.same(name, draft[name], under[name]) for name in names) + bool(strength)
 
 
-def preset_help(name: str) -> str:
-    """What the preset is for, in its own words."""
-    preset = preset_list().get(name)
-    return str(preset.help) if preset else "Defaults that work for small models. A preset fills the settings below."
-
-
 def undo_view(workspace: Workspace) -> dict[str, Any] | None:
     """The button that takes the last great change back (or does it again)."""
     undo = kept(workspace).get("undo")
@@ -387,11 +377,13 @@ def start_view(
 ) -> dict[str, Any]:
     """The start button: whether it is on, and the sentence beside it."""
     busy = "" if workspace.pairs else "Start is off: there are no pairs yet. Load some in step 1."
-    first = wrong.get("") or next((f"Start is off: {label(name).lower()} needs a look." for name in wrong), "")
+    first = wrong.get("") or next((f"Start is off: look at “{label(name)}” first." for name in wrong), "")
     stop = next((one["text"] for one in check["problems"] if one["severity"] == "stop"), "")
     where = "blocks " + (align_view.blocks_text(blocks) if blocks else "chosen automatically")
     count = workspace.pairs["count"] if workspace.pairs else "No"
+    field = next(iter(name for name in wrong if name), "") if workspace.pairs else "pairs"
     return {
+        "field": field,
         "label": f"Start {align_fields.word('method', method)}",
         "on": not (busy or wrong or stop),
         "text": busy or first or (f"Start is off: {stop}" if stop else f"{count} pairs, {where}."),
@@ -416,7 +408,7 @@ def of_run(
     found = result.get("alpha", story.latest.get("alpha"))
     blocks = result.get("layers") or story.latest.get("layers") or config.get("layers")
     strength = strength_part({}, known, known)
-    reached = result.get("reached") or story.latest.get("reached")
+    reached = {block: points[-1][1] for block, points in getattr(story, "reached", {}).items() if points}
     return {
         "heading": "Settings of this run",
         "sub": "Fixed while it runs." if live else "As it ran.",

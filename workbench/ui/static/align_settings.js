@@ -122,13 +122,14 @@
 
   const presetPart = (data) => {
     const { el } = kit();
-    const back = data.preset ? 'the preset' : 'the defaults';
+    const end = data.preset_help.indexOf('. ', 60) + 1; // what it is for; the rest is one click away
     return el('div', { class: 'field', 'data-key': 'preset' },
       el('div', { class: 'lab' }, el('label', { for: 'rw-set-preset' }, 'Preset'), data.changed > 0 && el('span', { class: 'chg' }, el('b', null, `${data.changed} changed`),
-        el('button', { type: 'button', class: 'lk thin', 'data-act': 'reset', 'data-name': '' }, `Back to ${back}`))),
+        el('button', { type: 'button', class: 'lk thin', 'data-act': 'reset', 'data-name': '' }, `Back to the preset`))),
       el('select', { class: 'in', id: 'rw-set-preset', 'data-field': 'preset', 'aria-describedby': 'rw-about-preset' }, data.presets.map((one) =>
         el('option', { value: one.value, selected: one.value === data.preset }, one.label))),
-      el('p', { class: 'info', id: 'rw-about-preset' }, data.preset_help),
+      el('p', { class: 'info', id: 'rw-about-preset' }, end > 0 ? data.preset_help.slice(0, end) : data.preset_help),
+      end > 0 && el('details', { class: 'rest', 'data-key': data.preset }, el('summary', null, 'More about this preset'), el('p', { class: 'info' }, data.preset_help.slice(end))),
       el('div', { class: 'files' }, pressed('rw-load-settings', 'up', 'Load settings'), pressed('rw-save-settings', 'down', 'Save settings'),
         data.undo && el('button', { type: 'button', class: 'lk thin undo', 'data-act': 'undo', 'data-id': data.undo.id }, data.undo.label)));
   };
@@ -143,8 +144,23 @@
       problem('layers', data.errors.layers), data.layers_mend && button(data.layers_mend.label, 'layers-auto', { small: true }));
   };
 
-  rw.kit.show('align-settings', (data) => {
+  /* What was chosen and not answered yet stays as chosen, whatever an answer to something earlier says. */
+  const WAIT = 15000; // milliseconds after which the server's word counts
+  const settle = (data, local) => {
+    const waiting = local.waiting || {};
+    for (const [name, { n, value, at }] of Object.entries(waiting)) {
+      if ((data.answered && n <= data.answered) || data.locked || performance.now() - at > WAIT) { delete waiting[name]; continue; }
+      if (name === 'method' || name === 'preset') data[name] = value;
+      else if (name === 'strength') data.strength_part.way = value;
+      else if (name in data.strength_part) data.strength_part[name] = value;
+      else for (const field of [...data.main, ...data.groups.flatMap((group) => group.fields)]) if (field.name === name) field.value = value;
+    }
+    return data;
+  };
+
+  rw.kit.show('align-settings', (raw, local) => {
     const { el, button, icon } = kit();
+    const data = settle(structuredClone(raw), local);
     const method = el('div', { class: 'field', 'data-key': 'method' },
       el('div', { class: 'lab' }, 'Method', data.method_changed && mark('method', 'Method', 'default')),
       el('div', { class: 'seg', role: 'radiogroup', 'aria-label': 'Method' }, [['scit', 'SCIT'], ['dual', 'Dual']].map(([value, label]) => el('label', null,
@@ -159,7 +175,7 @@
         el('div', { class: 'fields' },
           data.presets && data.presets.length > 0 && !data.locked && presetPart(data),
           method, strengthPart(data), blocksPart(data), data.main.map((field) => setting(field, data))),
-        el('details', { class: 'more' }, el('summary', null, 'More settings ', el('small', null, data.summary)),
+        el('details', { class: 'more', open: data.groups.some((group) => group.fields.some((field) => data.errors[field.name])) }, el('summary', null, 'More settings ', el('small', null, data.summary)),
           data.errors[''] && problem('', data.errors['']),
           data.groups.map((group) => {
             const wrong = group.fields.some((field) => data.errors[field.name]);
@@ -172,14 +188,17 @@
       data.start && el('div', { class: 'startrow', 'data-key': 'start' },
         button(data.start.label, 'start', { primary: !data.start.quiet, off: !data.start.on, name: data.start.label }),
         data.mend && button(data.mend.label, 'mend', {}),
-        el('p', { class: data.start.on ? 'xs q' : 'sm s', id: 'rw-why' }, data.start.text)),
+        el('p', { class: data.start.on ? 'xs q' : 'sm s', id: 'rw-why' }, data.start.text, data.start.field && [' ', el('button', { type: 'button', class: 'lk thin', 'data-goto': data.start.field }, 'Show it')])),
       data.facts && data.facts.length > 0 && [el('hr', { class: 'hr' }), rows(data.facts)]);
-  }, ({ host, send }) => {
-    let later = null;
+  }, ({ host, send, local, redraw }) => {
+    let later = null, sent = 0;
+    local.waiting = {};
     const say = (target) => {
       clearTimeout(later);
-      const value = target.type === 'checkbox' ? target.checked : target.value;
-      send({ action: 'set', name: target.dataset.field, value });
+      const value = target.type === 'checkbox' ? target.checked : target.value, name = target.dataset.field;
+      const one = local.waiting[name] = { n: ++sent, value, at: performance.now() };
+      setTimeout(() => { if (local.waiting[name] === one) redraw(); }, WAIT + 100); // refused, or never answered
+      send({ action: 'set', name, value, n: sent });
     };
     host.addEventListener('input', (event) => {
       const target = event.target;
