@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 def fake_work(monkeypatch):
     """``align`` counts instead of training; all the rest is the real thing."""
     monkeypatch.setitem(worker.WORK, "align", "tests.fake_work:count_align")
+    monkeypatch.setattr("workbench.cli.method.look_first", lambda *_: None)  # that needs a model and pairs
     monkeypatch.syspath_prepend(str(ROOT))
     for name, value in (("OMP_NUM_THREADS", "1"), ("PYTHONPATH", str(ROOT)), ("RAHF_FAKE_STEPS", "8")):
         monkeypatch.setenv(name, value)

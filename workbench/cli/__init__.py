@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(options.show(result), file=out, flush=True)
             except BrokenPipeError:  # the reader (head, less) has left
                 os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        return 0
+                return 0
+        return options.exit_code(result) if "exit_code" in options else 0
     except UserError as error:
         return _say(str(error), 2)
     except Stopped as error:

@@ -1,4 +1,4 @@
-"""Verbs about runs: ``align`` makes one; ``runs``, ``resume`` and ``stop`` keep house."""
+"""Verbs about runs: ``align`` makes one, ``plan`` says what it would cost; ``runs``, ``resume`` and ``stop`` keep house."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cli.common import lasting, new_run, work_on
+from workbench.cli.plan import exit_code, look_first, show_plan
+from workbench.cli.plan import plan as make_plan
 from workbench.cli.terminal import duration, plain, table
 from workbench.errors import UserError
 from workbench.runs import queue, store, worker
@@ -28,8 +30,32 @@ OPTIONS = {
 
 
 def add_verbs(verb) -> None:
-    """``align``, ``runs``, ``resume``, ``stop``."""
+    """``align``, ``plan``, ``runs``, ``resume``, ``stop``."""
     it = verb("align", "Align a model with the preferences in pairs: the whole of RAHF.", align, show_align)
+    run_options(it)
+    it.add_argument("--now", action="store_true", help="do not wait until other runs have left the device")
+
+    it = verb(
+        "plan", "Say what an alignment will cost and what stands in its way, without starting it.", plan, show_plan
+    )
+    run_options(it)
+    it.set_defaults(exit_code=exit_code)
+
+    it = verb("runs", "List the runs and their states.", runs, show_runs)
+    it.add_argument("--all", action="store_true", help="also scores of blocks and evaluations")
+
+    it = verb("resume", "Go on with a run that was stopped, killed, or failed.", resume, show_align)
+    it.add_argument("run", metavar="RUN")
+
+    it = verb("stop", "End a running or waiting run within seconds.", stop, show_stop)
+    it.add_argument("run", metavar="RUN")
+    way = it.add_mutually_exclusive_group()
+    way.add_argument("--keep", action="store_true", help="leave a usable adapter of the steps done so far")
+    way.add_argument("--discard", action="store_true", help="put the run into the bin")
+
+
+def run_options(it) -> None:
+    """The options that say what run is meant."""
     it.add_argument("--model", help="what to align (demo)")
     it.add_argument("--pairs", help="the preferences (demo)")
     it.add_argument("--method", metavar="scit|dual", help="one instructed model or two (scit)")
@@ -45,24 +71,18 @@ def add_verbs(verb) -> None:
     it.add_argument("--preset", metavar=names, help="settings that belong together; all that is given beside it wins")
     it.add_argument("--config", metavar="F.yaml", help="settings in a file; what is given beside it wins")
     it.add_argument("--out", metavar="RUN", help="the run's folder (default: one among the runs)")
-    it.add_argument("--now", action="store_true", help="do not wait until other runs have left the device")
-
-    it = verb("runs", "List the runs and their states.", runs, show_runs)
-    it.add_argument("--all", action="store_true", help="also scores of blocks and evaluations")
-
-    it = verb("resume", "Go on with a run that was stopped, killed, or failed.", resume, show_align)
-    it.add_argument("run", metavar="RUN")
-
-    it = verb("stop", "End a running or waiting run within seconds.", stop, show_stop)
-    it.add_argument("run", metavar="RUN")
-    way = it.add_mutually_exclusive_group()
-    way.add_argument("--keep", action="store_true", help="leave a usable adapter of the steps done so far")
-    way.add_argument("--discard", action="store_true", help="put the run into the bin")
 
 
 def align(options: Namespace) -> dict[str, Any]:
     """What ``align --json`` prints."""
-    return work_on(new_run("align", settings(options), options.out), fresh=True, wait=not options.now)
+    values = settings(options)
+    look_first(values, options.out)
+    return work_on(new_run("align", values, options.out), fresh=True, wait=not options.now)
+
+
+def plan(options: Namespace) -> dict[str, Any]:
+    """What ``plan --json`` prints."""
+    return make_plan(settings(options), options.out)
 
 
 def settings(options: Namespace) -> dict[str, Any]:
@@ -78,7 +98,8 @@ def settings(options: Namespace) -> dict[str, Any]:
         name, sign, value = item.partition("=")
         if not sign or not name.strip():
             raise UserError(f"{item!r} sets nothing: write --set name=value.")
-        values[name.strip()] = None if value.strip().lower() in ("none", "null") else value.strip()
+        optional = getattr(RunConfig, name.strip(), "") is None  # elsewhere "none" may be a choice
+        values[name.strip()] = None if optional and value.strip().lower() in ("none", "null") else value.strip()
     values = RunConfig.from_dict(values).to_dict()
     return values | {"model": lasting(values["model"]), "pairs": lasting(values["pairs"])}
 

@@ -126,6 +126,7 @@ class Plan:
         self.align_steps = config.steps_of("align", self.examples)
         self.sides = 4 if config.method == "scit" else 1  # sequences a pair in step 1
         self.answer_tokens = int(min(config.max_new_tokens, 1.3 * float(np.max(self.answers, initial=1)) + 4))
+        self.calibrates = config.alpha is None and config.relative_strength is None
         self.full = config.instruct_tuning == "full"
 
     def longest_seen(self, lengths: np.ndarray, draws: int) -> float:
@@ -219,6 +220,10 @@ def answering_bytes(plan: Plan) -> float:
     """A batch of answers being written, with its cache of keys and values."""
     shape, wide = plan.shape, plan.facts.bytes_a_weight
     rows = min(ANSWERED_ROWS, max(plan.held_out, 1))
+    if plan.calibrates:  # three caches side by side
+        from workbench.rahf.calibrate import ROWS
+
+        rows = max(rows, 3 * ROWS)
     tokens = float(plan.prompts.max(initial=1)) + plan.facts.instruction + plan.config.max_new_tokens
     return rows * (tokens * shape.cache_width * shape.blocks * wide * 2 + shape.vocabulary * 8.0 * 4)
 
@@ -259,7 +264,7 @@ def stage_seconds(plan: Plan) -> dict[str, float]:
         found["layers"] += plan.shape.blocks * (0.25 + 0.25 * plan.shape.width / 4096)
     if not plan.facts.oracle and config.judge != "none":
         found["judge"] = speed.read(2 * plan.instruct_pairs, bare, plan.shape.blocks, adapters=False)
-    rows = config.instruct_batch * plan.sides
+    rows = min(config.instruct_batch, plan.instruct_pairs) * plan.sides
     tokens = _usual_longest(plan.whole[plan.in_step1], rows / 2) + plan.facts.instruction
     step = speed.step(rows, tokens, plan.shape.blocks, plan.full) + speed.head(rows * answer) * 3
     step += rows * speed.encode
@@ -271,12 +276,11 @@ def stage_seconds(plan: Plan) -> dict[str, float]:
     measured = min(plan.examples, COLLECTED)
     found["patterns"] = speed.collect(measured, bare, instructed)
     found["patterns"] += plan.examples * (3 if config.method == "scit" else 1) * speed.encode
-    if config.alpha is None and config.relative_strength is None:
+    if plan.calibrates:
         found["calibrate"] = calibrate_seconds(plan, speed)
     steps = plan.align_steps * config.accumulation
-    align = steps * speed.step(
-        config.align_batch, _usual_longest(plan.whole[plan.in_step3], config.align_batch), plan.depth, False
-    )
+    rows = min(config.align_batch, plan.examples)
+    align = steps * speed.step(rows, _usual_longest(plan.whole[plan.in_step3], rows), plan.depth, False)
     unseen = max(0, min(plan.examples, steps * config.align_batch) - measured)
     align += speed.collect(unseen, bare, instructed) + plan.align_steps * speed.small_step()
     looks = 1 + math.ceil(plan.align_steps / config.evaluate_every)
@@ -287,14 +291,16 @@ def stage_seconds(plan: Plan) -> dict[str, float]:
 
 
 def calibrate_seconds(plan: Plan, speed: Speed) -> float:
-    """Answers at every strength of the ladder, and their scores."""
+    """Answers at every strength of the ladder and without any, three passes a token, and their scores."""
+    from workbench.rahf.calibrate import LADDER, ROWS
+
     prompts = min(plan.config.calibration_prompts, max(plan.fit_pairs, 1))
+    rungs = len(LADDER) + 1
+    together = max(1, ROWS // rungs)
+    batches = math.ceil(prompts / together)
+    answers = 3 * batches * speed.answer(together * rungs, together * rungs, plan.facts.instruction)
     answer = _usual_longest(plan.answers, 32) + 1
-    tokens = float(plan.whole.mean()) + plan.facts.instruction
-    return LADDER * (speed.answer(prompts) + speed.score(3 * prompts, tokens, answer))
-
-
-LADDER = 7  # strengths that calibration tries
+    return answers + speed.score(rungs * prompts, float(plan.whole.mean()), answer)
 
 
 class Speed:
@@ -350,12 +356,12 @@ class Speed:
         two = self.read(2 * examples, instructed if self.plan.config.method == "scit" else bare, depth, encoded=True)
         return two + self.read(examples, bare, depth, encoded=True)
 
-    def answer(self, prompts: float) -> float:
-        """Answers to so many prompts, token by token."""
+    def answer(self, prompts: float, together: int = ANSWERED_ROWS, instruction: int = 0) -> float:
+        """Answers to so many prompts, so many at once, token by token."""
         if not prompts:
             return 0.0
-        rows = min(prompts, ANSWERED_ROWS)
-        prompt = _usual_longest(self.plan.prompts, int(rows))
+        rows = min(prompts, together)
+        prompt = _usual_longest(self.plan.prompts, rows) + instruction
         one = self.blocks(rows, 1, self.shape.blocks) + self.head(2 * rows)
         kept = rows * prompt * self.shape.cache_width * self.plan.facts.bytes_a_weight * self.shape.blocks
         one += kept / self.device.bandwidth

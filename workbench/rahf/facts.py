@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_COUNTED = 4000  # pairs whose tokens are counted: of more, a sample drawn evenly
 MOST_BUSY = 3.0  # times slower: what works beside will not do so for ever
+LARGE_FILE, FIRST_ROWS = 100 * 2**20, 20_000  # of a file larger than so many bytes, so many rows are read
 KEPT = 8  # models and files of pairs that are remembered
 
 
@@ -188,9 +189,12 @@ def _state_of(source: str) -> tuple[str, int, int]:
 
 
 def _pairs(source: str, local: bool) -> PreferencePairs:
+    """The pairs of a source; of a large file the first rows, which stand for the others."""
     from workbench.pairs import load_pairs
 
-    return _files.get((_state_of(source), local), lambda: load_pairs(source, local=local))
+    known = _state_of(source)
+    limit = FIRST_ROWS if known[2] > LARGE_FILE else None
+    return _files.get((known, local), lambda: load_pairs(source, local=local, limit=limit))
 
 
 def _sides(config: RunConfig, pairs: PreferencePairs) -> tuple[np.ndarray, str]:

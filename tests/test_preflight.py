@@ -1,0 +1,217 @@
+"""What is told before a start: every problem where it is one and only there, and estimates that scale as work does."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model
+
+from workbench.cli import main
+from workbench.pairs import Pair, PreferencePairs, Report, as_messages, load_pairs
+from workbench.rahf.config import POSITIVE, RunConfig
+from workbench.rahf.estimate import estimate, history_row, write_down
+from workbench.rahf.facts import Device, gather, shape_of
+from workbench.rahf.preflight import outlook, preflight
+
+ROOT = Path(__file__).parents[1]
+ROOMY = Device("cpu", "CPU, 2 cores", 24 * 2**30, 32 * 2**30, 5e10, 2e10, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """Facts of the demo on a machine that is always the same."""
+    facts = gather(RunConfig())
+    return replace(facts, device=ROOMY, disk_free=50 * 2**30, encode_seconds=1e-3, history=())
+
+
+def config(**values):
+    return RunConfig.from_dict({"device": "cpu", **values})
+
+
+def told(facts, **values):
+    """{field: severity} of the problems with these settings."""
+    chosen = config(**values)
+    problems = preflight(chosen, facts, estimate(chosen, facts))
+    assert all(problem.text.endswith(".") and problem.field in chosen.to_dict() for problem in problems)
+    return {problem.field: problem.severity for problem in problems}
+
+
+# -- problems ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["scit", "dual"])
+@pytest.mark.parametrize("pairs", ["demo", "demo/brief", "demo/careful"])
+def test_the_demo_s_defaults_raise_no_alarm(method, pairs):
+    found = outlook(config(method=method, pairs=pairs))
+    assert found["problems"] == []
+    assert 0 < found["seconds_low"] < found["seconds"] < found["seconds_high"]
+    assert found["memory_bytes"] < found["free_memory_bytes"] and 0 < found["disk_bytes"] < 10**9
+
+
+FEW_FREE = replace(ROOMY, free=300 * 2**20)
+TIGHT = replace(ROOMY, free=int(1.5 * 2**30))
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "field", "severity"),
+    [
+        ({}, {"device": FEW_FREE}, "instruct_batch", "stop"),
+        ({}, {"device": TIGHT}, "instruct_batch", "warn"),
+        ({"method": "dual"}, {"device": FEW_FREE}, "model", "stop"),
+        ({}, {"disk_free": 2**20}, "model", "stop"),
+        ({"instruct_rate": 1e-6}, {}, "instruct_rate", "warn"),
+        ({"instruct_steps": 4}, {}, "instruct_steps", "warn"),
+        ({"negative": POSITIVE.replace("kind", "unkind")}, {}, "negative", "warn"),
+        ({"alpha": 5}, {}, "alpha", "warn"),
+        ({"relative_strength": 0.7}, {}, "relative_strength", "warn"),
+        ({"relative_strength": 1.2}, {}, "relative_strength", "stop"),
+        ({"completion_tokens": 12}, {}, "completion_tokens", "warn"),
+        ({"prompt_tokens": 12}, {}, "prompt_tokens", "warn"),
+        ({}, {"has_template": False}, "model", "note"),
+        ({}, {"same_answers": 0.9}, "pairs", "warn"),
+        ({}, {"parts": (300, 300, 20)}, "held_out", "warn"),
+        ({}, {"parts": (20, 20, 200)}, "pairs", "warn"),
+        ({"align_steps": 10**6}, {}, "device", "note"),
+        ({}, {"missing_bytes": 15 * 10**9}, "model", "note"),
+    ],
+)
+def test_a_problem_is_told_where_it_is_one(demo, settings, facts, field, severity):
+    assert told(demo, method=settings.get("method", "scit")) == {}
+    assert told(replace(demo, **facts), **settings).get(field) == severity
+
+
+def test_quantisation_needs_its_package(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert told(demo, quantization="4bit")["quantization"] == "stop"
+    assert told(demo, optimizer="adamw_8bit")["optimizer"] == "stop"
+
+
+def test_strength_is_judged_by_an_earlier_run_s_measurement(demo):
+    like = {"model": "demo", "pairs": "demo", "method": "scit", "foundation": "base", "states": "predicting"}
+    known = replace(demo, history=[{**like, "layers": [4, 6], "strength": 0.4, "ratio": None}])
+    assert [told(known, alpha=alpha).get("alpha") for alpha in (0.7, 2.0, 4.0)] == [None, "warn", "stop"]
+    assert told(known, alpha=4.0, layers="1,2")["alpha"] == "warn"  # other blocks: nothing is known
+    assert told(known, alpha=4.0, method="dual")["alpha"] == "warn"
+
+
+def test_a_short_context_is_told_apart_from_a_limit(demo):
+    facts = replace(demo, shape=replace(demo.shape, context=80))
+    problems = {problem.field: problem.text for problem in preflight(config(), facts, estimate(config(), facts))}
+    assert "reads only 80 tokens" in problems["model"] and "completion_tokens" not in problems
+
+
+def pairs_of(count, text="answer"):
+    rows = [
+        Pair(row, as_messages(f"question {row}"), f"good {text} {row}", f"bad {text} {row}") for row in range(count)
+    ]
+    return PreferencePairs.from_pairs(rows, Report("made", count, count))
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "field"),
+    [({}, 5, "pairs"), ({"layers": "3,11"}, 40, "layers"), ({"model": "no/such/model"}, 40, "model"),
+     ({"device": "cuda:99"}, 40, "device"), ({"positive": "be kind " * 200}, 40, "positive")],
+)  # fmt: skip
+def test_what_the_engine_would_refuse_stops(settings, count, field):
+    found = outlook(config(**settings), pairs=pairs_of(count))
+    first = found["problems"][0]
+    assert (first["severity"], first["field"], found["seconds"]) == ("stop", field, None)
+
+
+# -- estimates ---------------------------------------------------------------------------------------------------------
+
+
+def test_estimates_grow_with_the_work(demo):
+    def of(facts=demo, **values):
+        return estimate(config(layers="4,6", **values), facts)
+
+    base, wide = of(), of(instruct_batch=32)
+    assert 3 < wide.parts["memory"]["training"] / base.parts["memory"]["training"] < 4.5
+    assert 2 < wide.parts["seconds"]["instruct"] / base.parts["seconds"]["instruct"] < 4.5
+    assert of(align_steps=400).seconds > base.seconds
+    assert of(gradient_checkpointing=True).memory_bytes < 0.8 * base.memory_bytes
+    assert of(gradient_checkpointing=True).seconds > base.seconds
+    long = replace(demo, lengths=demo.lengths * 2, shape=replace(demo.shape, context=4096))
+    assert of(long).memory_bytes > base.memory_bytes and of(long).seconds > 1.3 * base.seconds
+    deep = replace(demo, shape=replace(demo.shape, blocks=32))
+    assert 3 < of(deep).parts["memory"]["training"] / base.parts["memory"]["training"] < 4.2
+    assert of(deep).seconds > 2 * base.seconds
+    slow = replace(demo, device=replace(ROOMY, flops=5e9, bandwidth=2e9, call=1e-4))
+    assert 5 < of(slow).seconds / base.seconds < 11
+    auto = estimate(config(), demo)
+    assert auto.parts["seconds"]["layers"] > 0 and "layers" not in base.parts["seconds"]
+    assert of(dtype="bfloat16", quantization="4bit").parts["memory"]["weights"] < base.parts["memory"]["weights"]
+
+
+def test_earlier_runs_set_the_time_right(demo):
+    plain = estimate(config(), demo)
+    result = {
+        "estimated": {"unscaled_seconds": 100.0},
+        "relative_strength": {"4": 0.2, "6": 0.4},
+        "alpha": 0.6,
+        "layers": [4, 6],
+    }
+    row = history_row(config().to_dict(), result, 150.0)
+    assert row["ratio"] == 1.5 and row["strength"] == pytest.approx(0.5)
+    taught = estimate(config(), replace(demo, history=[row]))
+    assert taught.seconds == pytest.approx(1.5 * plain.seconds, rel=0.01)
+    assert taught.seconds_high - taught.seconds_low < plain.seconds_high - plain.seconds_low
+    assert estimate(config(model="other/model"), replace(demo, history=[row])).seconds == plain.seconds
+    assert history_row(config().to_dict(), result | {"ended": "collapse"}, 9.0)["ratio"] is None
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "opt"])
+def test_a_model_s_build_is_told_without_its_weights(family, tmp_path):
+    loaded = tiny_model(family)
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    shape = shape_of(str(tmp_path))
+    assert shape.weights == pytest.approx(sum(weight.numel() for weight in loaded.model.parameters()), abs=shape.blocks)
+    assert (shape.blocks, shape.width) == (loaded.n_blocks, loaded.width)
+    assert (shape.active_weights < shape.block_weights) == (family == "mixtral")
+
+
+def test_the_expectation_is_written_once(tmp_path):
+    first = write_down(config(), tmp_path, pairs_of(60))
+    kept = (tmp_path / "estimate.json").read_text()
+    assert write_down(config(align_steps=9), tmp_path, pairs_of(60)) == first
+    assert (tmp_path / "estimate.json").read_text() == kept and set(first) > {"seconds", "memory_bytes"}
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_plan_prints_problems_and_costs(capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAHF_RUNS", str(tmp_path / "runs"))
+    assert main(["plan", "--device", "cpu", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["problems"] == [] and found["seconds"] > 0
+    assert main(["plan", "--device", "cpu", "--layers", "99"]) == 2
+    seen = capfd.readouterr()
+    assert "STOP" in seen.out and "99 is not one of them" in seen.err
+    assert not (tmp_path / "runs").exists()
+    assert main(["align", "--device", "cpu", "--set", "relative_strength=1.5"]) == 2
+    assert "force=true" in capfd.readouterr().err
+
+
+def test_a_run_stays_near_what_was_expected(tmp_path):
+    """A short run on the demo, in a process of its own: its memory must not hold what the tests have loaded."""
+    few = load_pairs("demo").select(range(120)).to_jsonl(tmp_path / "few.jsonl")
+    values = {
+        "layers": "4,6", "device": "cpu", "instruct_steps": 8, "align_steps": 8, "evaluate_every": 8,
+        "alpha": 0.7, "evaluate_prompts": 16, "held_out": 32, "max_new_tokens": 32, "judge": "none", "pairs": few,
+    }  # fmt: skip
+    options = [item for name, value in values.items() for item in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "workbench", "align", "--json", "--out", str(tmp_path / "run"), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    expected = json.loads((tmp_path / "run" / "estimate.json").read_text())
+    assert result["estimated"]["memory_bytes"] == expected["memory_bytes"]
+    assert 1 / 1.5 < result["peak_memory_bytes"] / expected["memory_bytes"] < 1.5
+    assert 1 / 3 < status["seconds"] / expected["seconds"] < 3
