@@ -12,12 +12,13 @@ from tiny import FAMILIES, PAIRS, tiny_model
 from transformers import AutoModelForCausalLM
 
 from workbench.errors import Stopped, UserError
+from workbench.export import export
 from workbench.generation import Sampling, compare, generate
-from workbench.models import wrap_model
+from workbench.models import load_model, wrap_model
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.progress import QUIET, Progress
 from workbench.rahf import training
-from workbench.rahf.adapters import activate
+from workbench.rahf.adapters import activate, load_adapter
 from workbench.rahf.config import RunConfig
 from workbench.rahf.instruct import instruct
 from workbench.rahf.pipeline import align, keep_partial
@@ -131,10 +132,11 @@ def test_the_optimiser_that_was_asked_for_trains(where, tmp_path, monkeypatch, o
     assert {decay for *_, decay in seen} == {0.25}
 
 
-def test_a_missing_package_is_one_sentence(where, tmp_path, monkeypatch):
+@pytest.mark.parametrize("setting", [{"optimizer": "adamw_8bit"}, {"quantization": "4bit"}])
+def test_a_missing_package_is_one_sentence(where, tmp_path, monkeypatch, setting):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(UserError, match="pip install bitsandbytes") as caught:
-        run(tmp_path / "run", optimizer="adamw_8bit", **where())
+        run(tmp_path / "run", **setting, **where())
     assert "\n" not in str(caught.value)
 
 
@@ -294,6 +296,49 @@ def test_what_full_tuning_cannot_be_joined_with_is_refused(setting, said):
     with pytest.raises(UserError, match=said) as caught:
         RunConfig.from_dict({"instruct_tuning": "full", **setting})
     assert "\n" not in str(caught.value)
+
+
+# -- weights in few bits -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_base_in_few_bits_trains_and_its_adapter_is_for_that_base(where, tmp_path, bits):
+    pytest.importorskip("bitsandbytes")
+    material = where(width=64)  # 4 bits come in blocks of 64 weights
+    settings = {"quantization": bits, "align_rate": 0.01, **material}
+    result = run(tmp_path / "run", **settings)
+    again = load_model(material["model"], "cpu", quantization=bits)
+    assert again.fingerprint == result["model_fingerprint"] != load_model(material["model"], "cpu").fingerprint
+    held = sum(weight.numel() * weight.element_size() for weight in again.blocks[0].parameters())
+    plain = load_model(material["model"], "cpu")
+    assert held < 0.3 * sum(weight.numel() * weight.element_size() for weight in plain.blocks[0].parameters())
+    base = logits_of(again)
+    load_adapter(again, tmp_path / "run" / "adapter", "aligned")
+    activate(again, ["aligned"])
+    assert float((logits_of(again) - base).abs().max()) > 1e-4
+    with pytest.raises(UserError, match="other weights"):
+        load_adapter(plain, tmp_path / "run" / "adapter", "aligned")
+    other = tiny_model(width=64, seed=1)
+    other.model.save_pretrained(tmp_path / "other")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    assert load_model(str(tmp_path / "other"), "cpu", quantization=bits).fingerprint != again.fingerprint
+    with pytest.raises(UserError, match="export the adapter alone"):
+        export(tmp_path / "run", tmp_path / "merged", merge=True)
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_gradients_go_through_weights_in_few_bits_also_after_they_have_answered(where, bits):
+    pytest.importorskip("bitsandbytes")
+    material = where(width=64)
+    directions = []
+    for quantization in ("none", bits):
+        model = load_model(material["model"], "cpu", quantization=quantization).model
+        with torch.no_grad():  # a pass without gradients comes first, as in every run
+            model(input_ids=torch.arange(10, 30)[None])
+        embedded = model.get_input_embeddings()(torch.arange(10, 30)[None]).detach().requires_grad_()
+        model(inputs_embeds=embedded).logits[..., 7].sum().backward()
+        directions.append(embedded.grad.flatten())
+    assert float(torch.cosine_similarity(*directions, dim=0)) > 0.95
 
 
 # -- presets -----------------------------------------------------------------------------------------------------------

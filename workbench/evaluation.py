@@ -227,7 +227,7 @@ def evaluate(
         raise UserError("The runs have different base models: evaluate those of one model at a time.")
     first = configs[0]
     progress("load", message="Loading the model")
-    loaded = load_model(first.model, device=device, dtype=first.dtype)
+    loaded = load_model(first.model, device=device, dtype=first.dtype, quantization=first.quantization)
     decider = choose_judge(judge, pairs.source, loaded, None, None)
     if decider is None and judge != "none":
         from workbench.pairs import load_pairs

@@ -90,6 +90,12 @@ def _merge(folder: Path, to: Path, result: dict[str, Any], progress: Progress) -
     from workbench.models import load_model
     from workbench.rahf.adapters import load_adapter
 
+    bits = result["config"].get("quantization", "none")
+    if bits != "none":
+        raise UserError(
+            f"The base of this run is held in {bits[0]} bits, and an adapter cannot be merged into such weights exactly: "
+            "export the adapter alone."
+        )
     progress("load", message="Loading the model")
     loaded = load_model(result["config"]["model"], device="cpu", dtype=result["config"]["dtype"])
     load_adapter(loaded, folder / "adapter", "aligned")

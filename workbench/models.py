@@ -57,29 +57,38 @@ class LoadedModel:
         return len(self.blocks)
 
 
-def load_model(source: str = "demo", device: str = "auto", dtype: str = "auto", *, local: bool = True) -> LoadedModel:
+def load_model(
+    source: str = "demo", device: str = "auto", dtype: str = "auto", *, quantization: str = "none", local: bool = True
+) -> LoadedModel:
     """Load a decoder: ``"demo"``, a local folder, or a Hub id.
 
     Only safetensors are read and no code of the model's repository is ever run. ``dtype`` "auto" is bfloat16 on a GPU
-    that has it and float32 elsewhere. ``local=False`` refuses folders (for callers that pass on a stranger's text).
+    that has it and float32 elsewhere. ``quantization`` "8bit" or "4bit" holds the linear layers' weights in so many bits
+    (the package bitsandbytes); the passes are made in ``dtype``. ``local=False`` refuses folders (for callers that pass
+    on a stranger's text).
 
     Raises UserError, with what to do, when the model is unknown, unreadable, not a decoder or does not fit.
     """
     path = _resolve(source, local)
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
+    held = _quantized(quantization, kind, where)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=kind, use_safetensors=True, trust_remote_code=False, low_cpu_mem_usage=True
+            path, dtype=kind, use_safetensors=True, trust_remote_code=False, low_cpu_mem_usage=True, **held
         )
     except torch.OutOfMemoryError as error:
         raise UserError(f"{source} does not fit into the memory of {where}: choose a smaller model.") from error
     except Exception as error:  # what a model's files make its own code raise is of no one family
         raise UserError(_load_sentence(source, error)) from error
-    model = model.to(where).eval().requires_grad_(False)
+    for module in model.modules():
+        # On some CPUs bitsandbytes packs weights anew in their first pass without gradients, and then passes none back.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    model = (model if held else model.to(where)).eval().requires_grad_(False)
     loaded = wrap_model(model, tokenizer, name=_display_name(source), source=source)
     from workbench.suitability import check_decoder
 
@@ -113,7 +122,7 @@ def wrap_model(model: PreTrainedModel, tokenizer, name: str = "model", source: s
     """A LoadedModel around a model and a tokenizer that are in memory already. Raises UserError if it has no blocks."""
     config = model.config.get_text_config(decoder=True)
     eos = getattr(model.generation_config, "eos_token_id", None) if model.can_generate() else None
-    weight = next(model.parameters())
+    weight = next(parameter for parameter in model.parameters() if parameter.is_floating_point())
     return LoadedModel(
         name=name,
         source=source or name,
@@ -172,16 +181,36 @@ def _context(config: Any, tokenizer) -> int:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short hash that tells other weights: names, shapes and a spread sample of every parameter of the base."""
+    """A short hash that tells other weights: names, shapes and a spread sample of every parameter of the base.
+
+    Of weights held in 8 or 4 bits their scales are read (the largest of each row or block, so the same wherever they
+    were made), not the packed bits, whose order differs between devices.
+    """
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        if "lora_" in name:
+        if "lora_" in name or (tensor.dtype in (torch.int8, torch.uint8) and ".weight" in name):
             continue
         flat = tensor.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.float32)
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _quantized(quantization: str, dtype: torch.dtype, where: torch.device) -> dict[str, Any]:
+    """What ``from_pretrained`` needs to hold weights in few bits; {} for "none". Raises UserError."""
+    if quantization == "none":
+        return {}
+    need_bitsandbytes(f"Holding a model in {quantization[0]} bits", "set quantization to none")
+    if where.type == "mps":
+        raise UserError("bitsandbytes holds no weights in few bits on mps: set quantization to none, or device to cpu.")
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": config, "device_map": {"": where}}
 
 
 def need_bitsandbytes(what: str, otherwise: str) -> None:

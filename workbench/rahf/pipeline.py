@@ -137,7 +137,7 @@ def _set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
     pairs = load_pairs(config.pairs, progress=progress)
     split = config.split(pairs)
     progress("load", message="Loading the model")
-    loaded = load_model(config.model, config.device, config.dtype)
+    loaded = load_model(config.model, config.device, config.dtype, quantization=config.quantization)
     check_optimizer(config.optimizer, loaded.device)
     config.check_layers(loaded.n_blocks)
     extra = loaded.boundary.instruction_tokens(config.positive, config.negative) if config.uses_instructions else 0
@@ -392,7 +392,7 @@ def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
             write_whole(home / "adapter_config.json", (last.path / "adapter_config.json").read_text(encoding="utf-8"))
             write_weights(home, tensors, about)
         else:
-            loaded = load_model(config.model, "cpu", config.dtype)
+            loaded = load_model(config.model, "cpu", config.dtype, quantization=config.quantization)
             below = config.instructed_adapters[0]
             load_adapter(loaded, folder / "instructed" / below, below)
             load_adapter(loaded, last.path, ALIGNED)

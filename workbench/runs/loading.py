@@ -42,7 +42,7 @@ def load_run(run: Run, device: str | None = None, dtype: str | None = None, adap
 
     config = run.config()
     where = {"device": device or config.get("device", "auto"), "dtype": dtype or config.get("dtype", "auto")}
-    loaded = load_model(config["model"], **where)
+    loaded = load_model(config["model"], **where, quantization=config.get("quantization", "none"))
     made_of = files.read_json(run.path / "made_of.json") or {}
     check({"model": made_of.get("model")}, {"model": loaded.fingerprint}, f"run {run.id}")
     if adapter:
