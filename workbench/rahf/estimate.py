@@ -27,17 +27,19 @@ if TYPE_CHECKING:
 ESTIMATE = "estimate.json"  # what was expected when the run began
 LIBRARIES = 520e6  # bytes resident once everything is imported (CPU)
 KEPT_A_WIDTH = 2.0  # numbers kept for the backward pass, for each input or output of a linear layer and token
-LOGITS_TRAINED, LOGITS_SCORED = 5.0, 4.0  # float32 copies of the logits
+LOGITS_TRAINED, LOGITS_SCORED, LOGITS_COMPARED = 5.0, 5.0, 6.0  # float32 copies of the logits
 SCORED_TOKENS, COMPARED_TOKENS, ANSWERED_ROWS = 8192, 4096, 64  # as in likelihood, evaluation and generation
+COMPARED_NUMBERS = 2**26  # of a distribution over the vocabulary: see evaluation
 TARGET_BLOCKS = 2  # what the choice of blocks usually takes
 COLLECTED = 512  # examples that patterns are measured on
 SCORED_PAIRS = 400  # pairs that blocks are chosen by
 
 START_SECONDS = 5.0  # imports and reading the model, on the machine the constants were fitted on
-CALLS_A_BLOCK = 32.0  # small layers that a call of a block costs as much time as
-CALLS_AN_ADAPTER = 4.0  # and each linear layer with an adapter on top
-CALLS_A_STEP = 1500.0  # what the Trainer does a step, however small
-TRAFFIC_A_WIDTH = 5.0  # passes over memory for each input or output of a linear layer
+CALLS_A_BLOCK = 45.0  # small layers that a call of a block costs as much time as
+CALLS_AN_ADAPTER = 5.0  # and each linear layer with an adapter on top
+CALLS_A_STEP = 3000.0  # what the Trainer does a step, however small
+TRAFFIC_A_WIDTH = 8.0  # passes over memory for each input or output of a linear layer
+TRAFFIC_A_LOGIT = 30.0  # and for each logit
 TRAFFIC_TRAINED = 9.0  # how many times more of them a pass back makes
 
 
@@ -206,26 +208,25 @@ def align_bytes(plan: Plan) -> float:
 
 
 def scoring_bytes(plan: Plan) -> float:
-    """A batch whose answers are scored, or compared with the base's distributions."""
+    """A batch of held-out answers that is scored, or compared with the base's distributions."""
     shape, wide = plan.shape, plan.facts.bytes_a_weight
     tokens = float(plan.whole.max(initial=1)) + plan.facts.instruction
-    share = (float(plan.answers.max(initial=1)) + 1) / tokens
-    working = SCORED_TOKENS * shape.traffic * wide
-    count = min(SCORED_TOKENS, plan.whole.sum() * 2 + 1)
-    logits = count * min(1.0, share) * shape.vocabulary * 4.0 * LOGITS_SCORED
-    return working + logits
+    share = min(1.0, (float(plan.answers.max(initial=1)) + 1) / tokens)
+    held = plan.held_out * (float(plan.whole.mean()) + plan.facts.instruction)
+    scored, compared = min(SCORED_TOKENS, 2 * held), min(COMPARED_TOKENS, COMPARED_NUMBERS / shape.vocabulary, held)
+    logits = share * shape.vocabulary * 4.0 * max(scored * LOGITS_SCORED, compared * LOGITS_COMPARED)
+    return scored * shape.traffic * wide + logits
 
 
 def answering_bytes(plan: Plan) -> float:
-    """A batch of answers being written, with its cache of keys and values."""
-    shape, wide = plan.shape, plan.facts.bytes_a_weight
-    rows = min(ANSWERED_ROWS, max(plan.held_out, 1))
-    if plan.calibrates:  # three caches side by side
-        from workbench.rahf.calibrate import ROWS
+    """A batch of answers being written, with its cache of keys and values; in calibration three caches side by side."""
+    from workbench.rahf.calibrate import ROWS
 
-        rows = max(rows, 3 * ROWS)
-    tokens = float(plan.prompts.max(initial=1)) + plan.facts.instruction + plan.config.max_new_tokens
-    return rows * (tokens * shape.cache_width * shape.blocks * wide * 2 + shape.vocabulary * 8.0 * 4)
+    shape, wide = plan.shape, plan.facts.bytes_a_weight
+    rows, lanes = (ROWS, 3) if plan.calibrates else (min(ANSWERED_ROWS, max(plan.held_out, 1)), 1)
+    tokens = float(plan.prompts.max(initial=1)) + plan.facts.instruction + plan.answer_tokens
+    cache = tokens * shape.cache_width * shape.blocks * wide * 1.2  # one block's is copied while it grows
+    return rows * (lanes * cache + shape.vocabulary * (32.0 + 8.0 * lanes))
 
 
 def patterns_bytes(plan: Plan) -> float:
@@ -326,7 +327,7 @@ class Speed:
     def head(self, positions: float) -> float:
         """Logits of so many positions, and their softmax."""
         arithmetic = 2 * positions * self.shape.vocabulary * self.shape.width / self.device.flops
-        return arithmetic + positions * self.shape.vocabulary * 4.0 * 6 / self.device.bandwidth
+        return arithmetic + positions * self.shape.vocabulary * 4.0 * TRAFFIC_A_LOGIT / self.device.bandwidth
 
     def step(self, rows: float, tokens: float, blocks: int, full: bool) -> float:
         """Forward and backward pass of a batch, and the making of its token ids."""
