@@ -132,6 +132,7 @@ def left(run) -> dict[str, str]:
     found = {name: hashlib.sha256((run.path / name).read_bytes()).hexdigest() for name in names}
     result = json.loads((run.path / "result.json").read_text())
     told = {name: result[name] for name in ("loss_first", "loss_last", "fit", "steps", "alpha", "held_out")}
+    told["points"] = (result["calibration"] or {}).get("points")
     return found | {"result": json.dumps(told, sort_keys=True)}
 
 

@@ -23,7 +23,9 @@ from workbench import jsonfile
 from workbench.errors import UserError
 from workbench.export import export
 from workbench.progress import Progress, steady
+from workbench.rahf import pipeline
 from workbench.rahf.adapters import read_weights
+from workbench.rahf.collapse import Guard
 from workbench.rahf.patterns import Patterns
 from workbench.rahf.training import StageTrainer
 from workbench.runs import control, create, execute, files, list_runs, resume, spawn, stop, store, work, worker
@@ -425,6 +427,53 @@ def test_what_was_made_for_other_weights_or_pairs_is_refused_everywhere(whole, t
     with pytest.raises(UserError, match="The model is not the one that the adapter of run"):
         export(run.path, tmp_path / "others")
     assert not (tmp_path / "damaged").exists() and not (tmp_path / "others").exists()
+
+
+def test_what_is_kept_of_a_run_whose_answers_fell_apart_is_the_last_sound_adapter(whole, monkeypatch):
+    """Stopped while the last sound adapter is being judged; the last checkpoint is that of the fallen one."""
+    config, _, _ = whole
+    judge, sound = Guard.look, []
+
+    def falling(guard, step, figures, last, weights):
+        share = 0.95 if step < 6 else 0.05
+        figures = {"coherence": share, "coherence_low": share, "coherence_high": share, "base_coherence": 0.95}
+        said = judge(guard, step, figures, last, weights)
+        if step == 3:
+            sound.append(weights())
+        return said
+
+    monkeypatch.setattr(Guard, "look", falling)
+    run = create("align", config)
+
+    def watch(event):
+        if event.stage == "evaluate":
+            run.request_stop("keep")
+
+    status = execute(run, watch)
+    assert (status["state"], status["partial"]) == ("stopped", {"steps": 3, "of": 6})
+    kept = read_weights(run.adapter)[0]
+    assert all(torch.equal(kept[name], tensor) for name, tensor in sound[0].items())
+
+
+def test_calibration_that_is_broken_off_chooses_the_same_alpha(whole, monkeypatch):
+    config, wanted, first = whole
+    points = json.loads((first.path / "calibration.json").read_text())["points"]
+    run = create("align", config)
+
+    def watch(event):
+        if event.stage == "calibrate":
+            run.request_stop("pause")
+
+    assert execute(run, watch)["state"] == "stopped" and not (run.path / "calibration.json").exists()
+    (run.path / "calibration.json").write_text('{"points": [')  # of a disk that lost the rest
+    assert execute(run, at_step(run, "align", 1, pause))["state"] == "stopped"
+    assert json.loads((run.path / "calibration.json").read_text())["points"] == points
+
+    def again(*given, **more):
+        raise AssertionError("what is whole is not computed again")
+
+    monkeypatch.setattr(pipeline, "calibrate", again)
+    assert execute(run)["state"] == "finished" and left(run) == wanted
 
 
 def test_keep_after_a_kill_takes_the_last_checkpoint(whole):

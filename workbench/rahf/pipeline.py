@@ -28,12 +28,14 @@ from workbench.rahf.adapters import (
     load_adapter,
     read_weights,
     save_adapter,
+    set_weights,
     whole_adapter,
     write_weights,
 )
 from workbench.rahf.align import ALIGNED, fit
 from workbench.rahf.calibrate import calibrate
 from workbench.rahf.checkpoints import last_checkpoint
+from workbench.rahf.collapse import Guard
 from workbench.rahf.config import RunConfig
 from workbench.rahf.estimate import write_down
 from workbench.rahf.instruct import instruct, judge_step1
@@ -371,9 +373,10 @@ def _strength_sentence(alpha: float, strength: dict[int, float]) -> str:
 
 
 def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
-    """Make the last checkpoint of step 3 the run's adapter, marked as partial: a plain adapter like a finished one.
+    """Make the last checkpoint of step 3 the run's adapter, marked as partial: a plain adapter like a finished one. Where
+    answers had fallen apart, it is that of the last sound look.
 
-    Returns {"steps", "of"}; None if step 3 has no checkpoint yet. Nothing may work on the folder meanwhile. Raises
+    Returns {"steps", "of"}; None if step 3 has no (sound) checkpoint yet. Nothing may work on the folder meanwhile. Raises
     UserError if what it needs is damaged or the disk refuses.
     """
     last = last_checkpoint(folder / "checkpoints" / "aligned")
@@ -383,11 +386,15 @@ def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
         done = {"steps": steps, "of": steps}
         return done if whole_adapter(home) and "partial" not in read_weights(home)[1] else None
     state = read_json(last.path / "trainer_state.json") or {}
-    kept = {"steps": last.step, "of": state.get("max_steps") or config.align_steps}
+    guard = Guard()
+    guard.recall((last.about.get("memory") or {}).get("guard") or {}, last.path)
+    if guard.said and not guard.sound:
+        return None
+    kept = {"steps": guard.sound if guard.said else last.step, "of": state.get("max_steps") or config.align_steps}
     about = (read_json(folder / MADE_OF) or {}) | {"partial": kept}
     try:
         if config.foundation == "base":
-            tensors = read_weights(last.path)[0]
+            tensors = guard.weights if guard.said else read_weights(last.path)[0]
             home.mkdir(exist_ok=True)
             write_whole(home / "adapter_config.json", (last.path / "adapter_config.json").read_text(encoding="utf-8"))
             write_weights(home, tensors, about)
@@ -396,6 +403,8 @@ def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
             below = config.instructed_adapters[0]
             load_adapter(loaded, folder / "instructed" / below, below)
             load_adapter(loaded, last.path, ALIGNED)
+            if guard.said:
+                set_weights(loaded, guard.weights, ALIGNED)
             join_adapters(loaded, [below, ALIGNED], "joined")
             save_adapter(loaded, "joined", home, about)
     except OSError as error:
