@@ -143,6 +143,8 @@ def test_estimates_grow_with_the_work(demo):
     assert 5 < of(slow).seconds / base.seconds < 11
     auto = estimate(config(), demo)
     assert auto.parts["seconds"]["layers"] > 0 and "layers" not in base.parts["seconds"]
+    full = of(instruct_tuning="full").parts["memory"]
+    assert full["adapters"] + full["optimiser"] > 16 * demo.shape.weights
     assert of(dtype="bfloat16", quantization="4bit").parts["memory"]["weights"] < base.parts["memory"]["weights"]
 
 

@@ -31,6 +31,7 @@ LOGITS_TRAINED, LOGITS_SCORED, LOGITS_COMPARED = 5.0, 5.0, 6.0  # float32 copies
 SCORED_TOKENS, COMPARED_TOKENS, ANSWERED_ROWS = 8192, 4096, 64  # as in likelihood, evaluation and generation
 COMPARED_NUMBERS = 2**26  # of a distribution over the vocabulary: see evaluation
 TARGET_BLOCKS = 2  # what the choice of blocks usually takes
+OTHER_FILES = 5e6  # bytes of events, answers, scores of blocks
 COLLECTED = 512  # examples that patterns are measured on
 SCORED_PAIRS = 400  # pairs that blocks are chosen by
 
@@ -38,9 +39,11 @@ START_SECONDS = 5.0  # imports and reading the model, on the machine the constan
 CALLS_A_BLOCK = 45.0  # small layers that a call of a block costs as much time as
 CALLS_AN_ADAPTER = 5.0  # and each linear layer with an adapter on top
 CALLS_A_STEP = 3000.0  # what the Trainer does a step, however small
+UNSURE, UNSURE_GPU = 2.0, 3.0  # the interval's ends are the estimate over and times this; no GPU was measured
 TRAFFIC_A_WIDTH = 8.0  # passes over memory for each input or output of a linear layer
 TRAFFIC_A_LOGIT = 30.0  # and for each logit
-TRAFFIC_TRAINED = 9.0  # how many times more of them a pass back makes
+TRAFFIC_TRAINED = 9.0  # how many times more of them a pass back makes, whose memory a CPU must be given anew
+TRAFFIC_TRAINED_GPU = 2.0
 
 
 @dataclass(frozen=True)
@@ -165,11 +168,13 @@ def memory_parts(plan: Plan) -> dict[str, float]:
     adapter = shape.lora_rank * config.lora_rank * shape.blocks  # parameters
     trained = shape.weights if plan.full else adapter
     states = {"adamw": 8.0, "adafactor": 0.1, "adamw_8bit": 2.0}[config.optimizer]
+    # a full fine-tuning is a copy of all weights, in float32 while it is trained
+    copies = plan.models * shape.weights * wide + shape.weights * (4.0 - wide) if plan.full else 0.0
     parts = {
         "libraries": LIBRARIES if plan.device.kind == "cpu" else 0.0,
         "weights": weights,
-        "adapters": 4.0 * adapter * (plan.models + 1) + (plan.models * shape.weights * wide if plan.full else 0.0),
-        "optimiser": trained * (4.0 if not plan.full else wide) + trained * states,
+        "adapters": 4.0 * adapter * (1 if plan.full else plan.models + 1) + copies,
+        "optimiser": trained * (4.0 + states),  # and the gradients
         "patterns": patterns_bytes(plan),
     }
     parts["steady"] = sum(parts.values())
@@ -238,12 +243,12 @@ def patterns_bytes(plan: Plan) -> float:
 
 
 def disk_bytes(plan: Plan) -> float:
-    """What the run's folder will hold at most (two checkpoints with their optimiser), and what must be downloaded."""
+    """What the run's folder will hold at most (step 1, two checkpoints with their optimiser, the adapter), and what must
+    be downloaded."""
     adapter = 4.0 * plan.shape.lora_rank * plan.config.lora_rank * plan.shape.blocks
-    trained = plan.shape.weights * plan.facts.bytes_a_weight if plan.full else adapter
-    instructed = plan.models * trained
-    checkpoint = trained * 3
-    return instructed + adapter + 2 * checkpoint + 5e6 + plan.facts.missing_bytes
+    instructed = plan.shape.weights * plan.facts.bytes_a_weight if plan.full else adapter
+    checkpoint = 12.0 * plan.shape.weights if plan.full else 3 * adapter
+    return plan.models * instructed + adapter + 2 * checkpoint + OTHER_FILES + plan.facts.missing_bytes
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
@@ -321,7 +326,7 @@ class Speed:
         weights = shape.active_weights * self.plan.facts.bytes_a_weight / device.bandwidth  # read whatever the batch
         calls = (CALLS_A_BLOCK + CALLS_AN_ADAPTER * shape.lora_layers * adapters) * device.call
         passes = 1 + trained
-        moved = traffic * (1 + TRAFFIC_TRAINED * trained)
+        moved = traffic * (1 + (TRAFFIC_TRAINED if device.kind == "cpu" else TRAFFIC_TRAINED_GPU) * trained)
         return blocks * (max(arithmetic * passes + moved, weights * passes) + calls * passes)
 
     def head(self, positions: float) -> float:
@@ -394,8 +399,9 @@ def _scaled(seconds: float, config: RunConfig, facts: Facts) -> tuple[float, flo
     like = [row for row in like if all(row.get(name) == value for name, value in mine.items())]
     same = [row["ratio"] for row in like if row.get("method") == config.method] or [row["ratio"] for row in like]
     if not same:
+        wide = UNSURE if facts.device.kind == "cpu" else UNSURE_GPU
         basis = "Told from the model's size and a measured speed; no run of this model has finished here yet."
-        return seconds, seconds / 2, seconds * 2, basis
+        return seconds, seconds / wide, seconds * wide, basis
     ratios = sorted(same[:7])
     ratio = ratios[len(ratios) // 2]
     spread = max(1.3, *(max(value / ratio, ratio / value) for value in ratios))
