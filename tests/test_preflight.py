@@ -27,6 +27,12 @@ def demo():
     return replace(facts, device=ROOMY, disk_free=50 * 2**30, encode_seconds=1e-3, history=())
 
 
+@pytest.fixture
+def roomy(monkeypatch):
+    """The machine that is always the same, also where facts are gathered."""
+    monkeypatch.setattr("workbench.rahf.facts.device_of", lambda *_: ROOMY)
+
+
 def config(**values):
     return RunConfig.from_dict({"device": "cpu", **values})
 
@@ -44,7 +50,7 @@ def told(facts, **values):
 
 @pytest.mark.parametrize("method", ["scit", "dual"])
 @pytest.mark.parametrize("pairs", ["demo", "demo/brief", "demo/careful"])
-def test_the_demo_s_defaults_raise_no_alarm(method, pairs):
+def test_the_demo_s_defaults_raise_no_alarm(method, pairs, roomy):
     found = outlook(config(method=method, pairs=pairs))
     assert found["problems"] == []
     assert 0 < found["seconds_low"] < found["seconds"] < found["seconds_high"]
@@ -187,7 +193,7 @@ def test_the_expectation_is_written_once(tmp_path):
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_plan_prints_problems_and_costs(capfd, tmp_path, monkeypatch):
+def test_plan_prints_problems_and_costs(capfd, tmp_path, monkeypatch, roomy):
     monkeypatch.setenv("RAHF_RUNS", str(tmp_path / "runs"))
     assert main(["plan", "--device", "cpu", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)

@@ -244,13 +244,15 @@ def _encode_seconds(pairs: PreferencePairs, config: RunConfig, reader: Reader) -
 
     some = [pairs[row] for row in range(min(12, len(pairs)))]
     instruction = config.positive if config.uses_instructions else None
-    started = time.perf_counter()
+    took = []
     for pair in some:
+        started = time.perf_counter()
         try:
             reader.boundary.encode(pair.prompt, pair.chosen, instruction)
         except UserError:  # the template refuses this dialogue: reading the pairs will say so
             return 1e-3
-    return (time.perf_counter() - started) / max(1, len(some))
+        took.append(time.perf_counter() - started)
+    return sorted(took)[len(took) // 2] if took else 1e-3
 
 
 def _has_oracle(config: RunConfig) -> bool:
@@ -402,10 +404,11 @@ def _total_memory(where: torch.device) -> int:
 
 
 def _speed(where: torch.device, dtype: torch.dtype) -> tuple[float, float, float]:
-    """Flops of a product, bytes a second, and seconds a small layer, each the best of a few tries."""
+    """Flops of a product, bytes a second, and seconds of a small layer: the best of several short tries, so that other work
+    does not count."""
     import torch
 
-    big = 4096 if where.type == "cuda" else 512
+    big = 4096 if where.type == "cuda" else 256
     left, right = (torch.randn(big, big, device=where).to(dtype) for _ in range(2))
     long = torch.zeros(2**24 if where.type == "cuda" else 2**20, device=where)
     small, layer = torch.zeros(1, 16, device=where, dtype=dtype), torch.nn.Linear(16, 16).to(where, dtype)
@@ -416,7 +419,7 @@ def _speed(where: torch.device, dtype: torch.dtype) -> tuple[float, float, float
     return 2 * big**3 / product, 2 * long.numel() * long.element_size() / copy, call
 
 
-def _best(where: torch.device, work: Any, tries: int = 5) -> float:
+def _best(where: torch.device, work: Any, tries: int = 20) -> float:
     import torch
 
     def once() -> float:

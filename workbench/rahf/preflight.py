@@ -240,11 +240,12 @@ def _disk(facts: Facts, told: Estimate) -> Iterator[Problem]:
 
 
 def _time(facts: Facts, told: Estimate) -> Iterator[Problem]:
-    if facts.device.kind == "cpu" and told.seconds > LONG:
+    alone = told.seconds / facts.device.busy
+    if facts.device.kind == "cpu" and alone > LONG:
         yield Problem(
             "note",
             "device",
-            f"On this CPU the run takes about {told.seconds / 3600:.0f} hours: a GPU or a smaller model takes minutes, "
+            f"On this CPU the run takes about {alone / 3600:.0f} hours: a GPU or a smaller model takes minutes, "
             "fewer steps or shorter answers help too.",
         )
 
