@@ -31,10 +31,12 @@ def align_loss(states: Tensor, foundation: Tensor, shift: Tensor, alpha: float) 
     """L_align and the distance left (rahf.md, step 3): all inputs [blocks, n, d], no gradient in the last two.
 
     The loss is the mean over blocks and states of ||h - (h_0 + alpha v)||_2. The second result [blocks] is that mean
-    per block as a share of the mean ||alpha v||: 1 before training, 0 when the target is met.
+    per block as a share of the mean ||alpha v||: 1 before training, 0 when the target is met. Computed in float32
+    whatever the inputs are: in bfloat16 the target itself would be rounded by a good part of a small shift.
     """
-    distance = torch.linalg.vector_norm((states - (foundation + alpha * shift)).float(), dim=-1)
-    start = torch.linalg.vector_norm((alpha * shift).float(), dim=-1)
+    wanted = alpha * shift.float()
+    distance = torch.linalg.vector_norm(states.float() - (foundation.float() + wanted), dim=-1)
+    start = torch.linalg.vector_norm(wanted, dim=-1)
     return distance.mean(), distance.detach().mean(1) / start.mean(1).clamp(min=1e-12)
 
 
