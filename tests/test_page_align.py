@@ -16,6 +16,7 @@ SMALL = {  # a run of seconds, through all three stages
     "Batch of step 1": "8",
     "Steps of step 3": "24",
     "Batch of step 3": "8",
+    "Prompts for calibration": "4",
     "Look every": "8",
     "Prompts a look": "4",
     "Held-out pairs": "16",
@@ -72,7 +73,7 @@ def test_from_start_to_adapter_with_a_reload_in_the_middle(ready, server, tmp_pa
     expect(page.get_by_label("Steps of step 3", exact=True)).to_be_disabled()
     page.reload()
     expect(page.locator("#rw-settings h2")).to_have_text("Settings of this run")
-    expect(page.locator("#rw-progress h2")).to_contain_text("Finished in", timeout=100_000)
+    expect(page.locator("#rw-progress h2")).to_contain_text("Finished in", timeout=300_000)
     expect(page.locator("#rw-live .plot path").first).to_be_attached()
     expect(page.locator("#rw-samples tbody tr").first).to_be_visible()
 
