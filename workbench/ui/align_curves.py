@@ -78,7 +78,7 @@ def more(status: dict[str, Any], story: Story, steps: int = 0) -> dict[str, Any]
             title=f"Chosen is likelier in {accuracy[-1][1]:.0%} of pairs" if accuracy else "",
             base=first,
             base_text=f"base {first:.2f}" if first is not None else "",
-            sub="share of held-out pairs whose chosen answer the model finds likelier",
+            sub="share of held-out pairs; likelier by the mean token",
             **looks,
         ),
         charts.amount_chart(
@@ -113,6 +113,7 @@ def more(status: dict[str, Any], story: Story, steps: int = 0) -> dict[str, Any]
             name="Learning rate",
             finding=lambda mean: f"Learning rate {charts.short(mean[-1])}",
             sub="by step: warm-up, then its course",
+            exact=True,
             state=state,
         ),
     ]

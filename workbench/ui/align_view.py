@@ -323,7 +323,7 @@ def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
         "heading": heading,
         "live": live,
         "stages": stage_bars(story, state),
-        "note": verdict(story),
+        "note": verdict(story) or (AWAITED if live else None),
     }
     if live:
         fresh = max((last.time if last else 0), status.get("updated") or 0)
@@ -332,6 +332,9 @@ def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
         ended = status.get("ended") or status.get("updated") or 0
         panel["right"] = f"{time.strftime('%H:%M', time.localtime(ended))}, after {took}"
     return panel
+
+
+AWAITED = {"kind": "wait", "text": "Step 1 is judged on held-out prompts, here, before step 3 begins."}
 
 
 def verdict(story: Story) -> dict[str, Any] | None:
@@ -381,7 +384,7 @@ def nothing_yet(steps: int = 0) -> dict[str, Any]:
         "heading": "Nothing has run yet",
         "right": "the run has three stages",
         "stages": stage_bars(story, "queued"),
-        "note": None,
+        "note": AWAITED,
     }
     panel["samples"]["empty"] = (
         "Answers of base and aligned to the same held-out prompts appear here while the run goes on."

@@ -178,14 +178,15 @@ def series_chart(
     name: str,
     finding: Callable[[Sequence[float]], str],
     sub: str,
+    exact: bool = False,
     state: str = "running",
 ) -> Chart:
-    """A number of every step, without an interval: raw values faint, their running mean strong. ``finding`` says what
-    the running mean shows."""
+    """A number of every step, without an interval: raw values faint, their running mean strong (with ``exact`` the
+    values themselves). ``finding`` says what the strong line shows."""
     points = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
     if not points:
         return pending(name, sub, total, y_ticks(0, 1))
-    mean = smooth([y for _, y in points], min(6, len(points) // 12))
+    mean = smooth([y for _, y in points], 0 if exact else min(6, len(points) // 12))
     top = ceiling(max(max(mean), sorted(y for _, y in points)[int(0.98 * (len(points) - 1))]))
     lines = _place([(x, m) for (x, _), m in zip(points, mean, strict=True)], total, 0, top)
     x, y = lines[-1]
@@ -242,11 +243,11 @@ def reached_chart(
     name = "Relative strength reached, by step"
     blocks = {block: points for block, points in sorted(blocks.items()) if points}
     aims = {int(block): share for block, share in (aim or {}).items() if int(block) in blocks}
-    sub = "how far states moved, as a share of their length"
+    sub = "length of the move over length of the state"
     if not blocks:
         return pending("Relative strength reached", sub, total, y_ticks(0, 1))
     if aims:
-        sub += "; to reach: " + ", ".join(f"{share:.2f}" for share in aims.values())
+        sub += "; aim " + ", ".join(f"{share:.2f}" for share in aims.values())
     top = ceiling(1.05 * max([y for points in blocks.values() for _, y in points] + [*aims.values()]))
     now = sum(points[-1][1] for points in blocks.values()) / len(blocks)
     title = f"States have moved by {now:.2f} of their length"
@@ -424,7 +425,7 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
     return {
         "name": name,
         "title": title,
-        "sub": "by alpha; below it the relative strength. Gain: share of the most; drift: share of answers",
+        "sub": "by alpha and strength; gain as a share of the most",
         "two": True,
         "x": [
             {"at": at[i], "text": short(points[i]["alpha"]), "more": f"{points[i]['relative_strength']:.2f}"}
@@ -447,7 +448,7 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
         "dots": [{"x": x, "y": gain[best][1], "color": "aligned"}] if met else [],
         "labels": [
             {"x": 0.5, "y": line + 8, "text": f"drift limit {limit:.0%}"},
-            {"x": x, "y": 92.0 if not high else 8.0, "side": "m", "strong": "chosen"},
+            {"x": x, "y": gain[best][1] + (-14 if high else 14), "side": "m", "strong": "chosen"},
             *_ends(gain, drift),
         ],
         "table": {

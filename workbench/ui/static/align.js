@@ -50,7 +50,7 @@
       el('header', null, el('h2', null, look ? `${samples.title} at step ${look.step}` : samples.title),
         el('div', { class: 'looks' }, looks.length > 1 && [
           turn('Earlier', -1, at === 0),
-          el('input', { type: 'range', min: 0, max: looks.length - 1, step: 1, value: at, 'data-field': 'look', 'aria-label': 'Look at held-out prompts', 'aria-valuetext': `step ${look.step}` }),
+          el('input', { type: 'range', min: 0, max: looks.length - 1, step: 1, value: at, 'data-field': 'look', style: `--f:${(100 * at) / (looks.length - 1)}%`, 'aria-label': 'Look at held-out prompts', 'aria-valuetext': `step ${look.step}` }),
           turn('Later', 1, at === looks.length - 1)],
           el('span', { class: 'sm q nw' }, samples.right))),
       rows.length
@@ -65,10 +65,10 @@
     local.looks = data.samples.looks;
     return el('div', { class: 'stack' },
       el('section', { class: 'panel', id: 'rw-progress' },
-        el('div', { class: 'between' }, el('h2', null, progress.live && el('span', { class: 'dot live before' }), progress.heading),
+        el('div', { class: 'between' }, el('h2', null, progress.live && el('span', { class: 'dot live lead' }), progress.heading),
           el('span', { class: 'sm q nw', 'data-age': progress.age ?? null }, progress.age === undefined ? progress.right : null)),
         stages(progress.stages),
-        progress.note && el('div', { class: 'note under ' + (progress.note.kind || '') }, icon(progress.note.kind ? 'alert' : 'check', 18), el('span', null, words(progress.note.text)))),
+        progress.note && el('div', { class: 'note under ' + (progress.note.kind || '') }, icon({ warn: 'alert', wait: 'report' }[progress.note.kind] || 'check', 18), el('span', null, words(progress.note.text)))),
       el('section', { class: 'panel', id: 'rw-live' }, el('div', { class: 'charts' }, data.charts.map(figure)),
         el('details', { class: 'more measures' }, el('summary', null, more.title, el('small', null, more.sub)), el('div', { class: 'charts' }, more.charts.map(figure)))),
       (data.before.chart || data.before.sides.length || !data.before.ended) && before(data.before),
