@@ -20,7 +20,7 @@ from workbench.rahf.pipeline import align
 
 QUICK = {
     "instruct_steps": 6, "align_steps": 6, "instruct_batch": 4, "align_batch": 4, "evaluate_every": 3,
-    "checkpoint_every": 2, "evaluate_prompts": 4, "max_new_tokens": 6, "force": True, "device": "cpu",
+    "checkpoint_every": 2, "evaluate_prompts": 4, "max_new_tokens": 6, "calibration_prompts": 4, "force": True, "device": "cpu",
     "positive": "be kind", "negative": "be a lazy dog", "layers": (0, 1), "prompt_tokens": 64, "completion_tokens": 32,
 }  # fmt: skip
 

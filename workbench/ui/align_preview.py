@@ -136,11 +136,12 @@ def _growing(visitor: str, number: int, run: Run, prompt: str, alphas: list[floa
     state.import_engine()
     from workbench.generation import Sampling
     from workbench.preview import preview
+    from workbench.rahf.config import RunConfig
     from workbench.runs.loading import load_preview
 
-    config = run.config()
+    config = RunConfig.from_dict(run.config())
     loaded, shift = _models.get(run.id, lambda: load_preview(run))
-    sampling = Sampling(max_new_tokens=min(MOST_TOKENS, int(config["max_new_tokens"])), seed=int(config["seed"]))
+    sampling = Sampling(max_new_tokens=min(MOST_TOKENS, config.max_new_tokens), seed=config.seed)
     shown, now = 0.0, None
     with answers.in_use:
         for now in preview(loaded, [prompt] * len(alphas), alphas, shift, sampling, [0] * len(alphas)):
