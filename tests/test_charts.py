@@ -244,6 +244,136 @@ def test_titles_claim_only_what_the_interval_shows():
     assert align_view.achieved([base]) is None and align_view.achieved([]) is None
 
 
+def looks(steps=(0, 40, 80), **more):
+    """Events of looks at these steps."""
+    return [
+        Event("align", step, 200, {
+            "preference_accuracy": 0.5 + step / 200, "preference_accuracy_low": 0.3, "preference_accuracy_high": 1.0,
+            "kl_from_base": step / 80, "kl_from_base_low": step / 100, "kl_from_base_high": step / 60,
+            "mean_tokens": 12.0 + step / 40, "base_mean_tokens": 12.0,
+            "samples": [{"prompt": "p", "base": "b", "aligned": f"at {step}"}],
+        } | more)
+        for step in steps
+    ]  # fmt: skip
+
+
+def told(events, state="running", **status):
+    made = align_view.Story()
+    made.add(events)
+    return align_view.live(STATUS | {"state": state} | status, made, 200, True), made
+
+
+def test_what_is_folded_says_what_it_shows_and_has_its_numbers():
+    steps = [
+        Event("align", i, 200, {"loss": 1.0, "grad_norm": 4.0 / i, "learning_rate": 0.002, "reached": {"4": i / 400}})
+        for i in range(1, 81)
+    ]
+    view, _ = told(
+        [Event("patterns", 0, 0, {"relative_strength": {"4": 0.26}}), *looks((0, 40)), *steps, *looks((80,))]
+    )
+    accuracy, kl, tokens, reached, gradient, rate = view["more"]["charts"]
+    assert accuracy["title"] == "Chosen is likelier in 90% of pairs" and accuracy["refs"][0]["at"] == 50
+    assert kl["title"] == "1.00 nats from base" and kl["y"][-1]["text"] == "2" and kl["interval"] == "[0.80, 1.33]"
+    assert tokens["title"] == "Answers of 14.0 tokens, base 12.0" and tokens["refs"]
+    assert reached["title"] == "States have moved by 0.20 of their length" and "aim 0.26" in reached["sub"]
+    assert gradient["title"] == "The gradient shrinks" and rate["title"] == "Learning rate 2e-3"
+    assert all(inside(chart) and chart["table"]["rows"] for chart in view["more"]["charts"])
+
+
+def test_one_steps_through_the_looks_and_a_resumed_run_does_not_repeat_the_first():
+    view, made = told([*looks(), *looks((0,)), *looks((40,), mean_tokens=99.0)])
+    shown = view["samples"]
+    assert [look["step"] for look in shown["looks"]] == [0, 40] and shown["looks"][1]["aligned"] == ["at 40"]
+    assert shown["rows"] == [{"prompt": "p", "base": "b", "aligned": "at 40"}]
+    assert [point[:2] for point in made.looks["mean_tokens"]] == [(0.0, 12.0), (40.0, 99.0)]
+    many, _ = told(looks(range(0, 200, 2)))
+    assert len(many["samples"]["looks"]) == 12 and many["samples"]["looks"][-1]["step"] == 198
+    none, _ = told([Event("instruct", 3, 10, {"loss": 1.0})], "stopped")
+    assert none["samples"]["ended"] and none["samples"]["empty"].startswith("There are none: the run ended before")
+
+
+def ladder(chosen=0.7, gains=(0.1, 0.5, 0.4, -0.2), drifts=(0.02, 0.04, 0.3, 1.0)):
+    points = [
+        {"alpha": alpha, "relative_strength": alpha * 0.36, "gain": gain, "gain_low": gain - 0.1, "gain_high": gain + 0.1,
+         "drift": drift, "drift_low": drift / 2, "drift_high": min(1.0, drift * 2), "mean_tokens": 14.0, "fluent": 1 - drift,
+         "repeating": 0.0, "within": drift <= 0.12}
+        for alpha, gain, drift in zip((0.35, 0.7, 1.2, 2.0), gains, drifts, strict=True)
+    ]  # fmt: skip
+    return {
+        "points": points,
+        "chosen": chosen,
+        "base": {"gain": 0.0, "drift": 0.02, "mean_tokens": 14.0},
+        "drift_limit": 0.12,
+        "prompts": 48,
+        "gain_is": "gain",
+        "drift_is": "drift",
+        "reason": "Alpha 0.7 gains most.",
+        "seconds": 3.0,
+    }
+
+
+def test_the_ladder_of_strengths_marks_the_chosen_one_and_the_limit():
+    chart = charts.calibration_chart(ladder())
+    assert chart["title"] == "Alpha 0.70 gains 0.50 nats a token, drift 4%"
+    assert chart["dots"] == [{"x": 37.5, "y": pytest.approx(100 * 0.5 / 0.6, abs=0.01), "color": "aligned"}]
+    assert chart["refs"][0]["at"] == 12 and [tick["more"] for tick in chart["x"]] == ["0.13", "0.25", "0.43", "0.72"]
+    assert [row[-1] for row in chart["table"]["rows"]] == ["", "chosen", "drifts too far", "drifts too far"]
+    assert chart["table"]["rows"][3][2] == "-0.200" and inside(chart)  # drawn at zero, told as it is
+    other = charts.calibration_chart(ladder(chosen=0.95))
+    assert other["dots"] == [] and 37.5 < other["marks"][0]["at"] < 62.5 and "chosen" not in str(other["table"])
+    assert inside(charts.calibration_chart(ladder(gains=(-1.0, -1.0, -1.0, -1.0))))
+    one = ladder()
+    assert charts.calibration_chart(one | {"points": one["points"][1:2]})["dots"]
+
+
+def test_what_came_before_the_fit_has_its_place_from_the_start():
+    sides = [{"prompt": "q", "plus": "kind", "minus": "rude"}]
+    waiting, _ = told([])
+    assert waiting["before"]["chart"]["empty"] == "drawn in stage 2" and waiting["progress"]["note"]["kind"] == "wait"
+    view, _ = told([Event("check", 0, 0, {"separation": 0.9, "separation_low": 0.8, "sides": sides}, "Step 1 worked: 90%."),
+                    Event("calibrate", 4, 4, {"calibration": ladder()})])  # fmt: skip
+    assert view["before"]["sides"] == sides and view["before"]["reason"] == "Alpha 0.7 gains most."
+    assert view["before"]["heads"] == ["under p+", "under p−"] and view["before"]["chart"]["dots"]
+    assert [bar["label"] for bar in view["progress"]["stages"]] == ["1 Instruct", "2 Patterns", "3 Fit"]
+    assert view["progress"]["stages"][1]["share"] == 100
+
+
+def labels(actions):
+    return [action["label"] for action in actions]
+
+
+def test_a_run_that_was_not_worth_going_on_says_what_to_change():
+    check = {"separation": 0.52, "separation_low": 0.44, "separation_high": 0.6, "margin_gap": 0.01}
+    made = align_view.Story()
+    made.add(
+        [Event("instruct", 9, 9, {"loss": 1.0}), Event("check", 0, 0, check, "Step 1 did not work: 52% of pairs.")]
+    )
+    failed = STATUS | {"state": "failed", "error": "Step 1 taught the model no preference: ..."}
+    head = align_view.head(failed, made)
+    assert "there is nothing to fit" in head["title"] and "more steps" in "".join(head["error"]["text"])
+    assert labels(head["error"]["actions"]) == ["Change settings", "Discard"]
+    assert align_view.live(failed, made)["progress"]["note"]["kind"] == "warn"
+
+    made.add([Event("align", 80, 200, {"loss": 1.0, "collapsed": "Answers fell apart by step 80."})])
+    head = align_view.head(failed, made)
+    assert head["title"].endswith("answers fell apart") and labels(head["error"]["actions"])[0] == "Change settings"
+
+    result = {"ended": "collapse", "collapse": "Answers fell apart by step 80.", "steps": 40, "alpha": 1.4}
+    head = align_view.head(STATUS | {"state": "finished", "result": result}, made)
+    assert head["title"] == "Ended early: answers fell apart; the adapter of step 40 is kept"
+    assert "half of 1.4" in head["warn"]["text"] and labels(head["warn"]["actions"]) == ["Change settings"]
+    assert labels(head["actions"]) == ["Compare answers"]
+
+
+def test_stop_and_keep_is_off_while_there_is_nothing_to_keep():
+    early, late = align_view.Story(), story()
+    early.add([Event("instruct", 3, 9, {"loss": 1.0})])
+    for made, off in ((early, True), (late, False)):
+        keep = align_view.head(STATUS | {"state": "running"}, made)["actions"][1]
+        assert keep["label"] == "Stop and keep" and bool(keep.get("off")) == off
+        assert ("nothing to keep yet" in keep["title"]) == off
+
+
 # -- compare -----------------------------------------------------------------------------------------------------------
 
 
