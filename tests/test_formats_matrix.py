@@ -312,8 +312,8 @@ def test_a_broken_line_is_left_out_and_named():
     assert pairs.ids == [1, 3, 6, 8, 9]
     assert pairs.report.dropped == {"broken line": [2, 5, 7]} and pairs.report.read == 8
     said = pairs.report.warnings[0]
-    assert said.startswith("3 lines could not be read and were left out. Line 2 of The pasted text is not valid JSON")
-    with pytest.raises(UserError, match=r"^Line 3 of The pasted text is not valid JSON"):
+    assert said.startswith("3 lines could not be read and were left out. Line 2 of the pasted text is not valid JSON")
+    with pytest.raises(UserError, match=r"^Line 3 of the pasted text is not valid JSON"):
         pairs_from_text("\n".join([good[0], good[1], "{", "}", "x"]))
 
 
@@ -327,7 +327,7 @@ def test_broken_rows_of_a_table():
     assert [pair.chosen for pair in pairs] == [f"a{i}" for i in range(12) if i not in (2, 5, 6, 9)]
     assert pairs.ids == [1, 2, 4, 5, 8, 9, 11, 12]
     assert pairs.report.dropped == {"broken line": [3, 6, 7, 10]}
-    assert "Line 4 of The pasted text is not valid CSV" in pairs.report.warnings[0]
+    assert "Line 4 of the pasted text is not valid CSV" in pairs.report.warnings[0]
     rows[2] = 'p2,"a, never closed'
     pairs = pairs_from_text("prompt,chosen,rejected\n" + "\n".join(rows[:5]))
     assert pairs.ids == [1, 2, 4, 5] and pairs.report.dropped == {"broken line": [3]}
@@ -337,9 +337,9 @@ def test_elements_of_a_list_that_are_no_rows():
     good = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(3)]
     pairs = pairs_from_text(json.dumps([good[0], 3, *good[1:], None], indent=1))
     assert pairs.ids == [1, 3, 4] and pairs.report.dropped == {"broken line": [2, 5]}
-    with pytest.raises(UserError, match=r"Line 4 of The pasted text is not valid JSON \(Expecting ',' delimiter"):
+    with pytest.raises(UserError, match=r"Line 4 of the pasted text is not valid JSON \(Expecting ',' delimiter"):
         pairs_from_text('[{"prompt": "p",\n"chosen": "a", "rejected": "b"}\n\n{"prompt": "q"}]')
-    with pytest.raises(UserError, match=r"Line 1 of The pasted text is not valid JSON .Extra data"):
+    with pytest.raises(UserError, match=r"Line 1 of the pasted text is not valid JSON .Extra data"):
         pairs_from_text(json.dumps(good) + "]")
 
 
@@ -373,7 +373,7 @@ def test_what_is_too_long_is_refused(monkeypatch):
     row = {"prompt": "p" * 30_000, "chosen": "a", "rejected": "b"}
     monkeypatch.setattr(json_rows, "MOST_LINE", 2000)
     monkeypatch.setattr(json_rows, "PIECE", 100)
-    with pytest.raises(UserError, match="Line 1 of The pasted text is longer than"):
+    with pytest.raises(UserError, match="Line 1 of the pasted text is longer than"):
         pairs_from_text(json.dumps(row) + "\n")
     with pytest.raises(UserError, match="begins a value of more than"):
         pairs_from_text(json.dumps([row]))

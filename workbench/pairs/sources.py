@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from workbench.pairs.readers import KINDS, TYPES, open_batches, open_file, open_
 from workbench.pairs.rows import Broken, Table
 from workbench.progress import QUIET, Progress
 
+PASTED = "the pasted text"  # what messages call it
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "pairs"
 _DEMO = re.compile(r"demo(?:/(?P<value>[^:]+))?(?::(?P<split>.+))?")
 _HUB = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/(?P<config>[\w.-]+))?(?::(?P<split>[\w.-]+))?")
@@ -112,8 +114,19 @@ def pairs_from_text(
     text: str, *, columns: dict[str, str] | None = None, format: str | None = None, name: str = "pasted"
 ) -> PreferencePairs:
     """The pairs in pasted text: JSON Lines, JSON, CSV or TSV with a header. Raises UserError."""
-    table = open_text(text, "The pasted text")
-    return _pairs_of(table, name, "pasted text", columns, format, None, QUIET, called="The pasted text")
+    with _begun():
+        table = open_text(text, PASTED)
+        return _pairs_of(table, name, "pasted text", columns, format, None, QUIET, called=PASTED)
+
+
+@contextmanager
+def _begun() -> Iterator[None]:
+    """Sentences begin with a capital letter, also where a name that has none begins them."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error)
+        raise UserError(said[:1].upper() + said[1:]) from error
 
 
 def preview(
@@ -132,7 +145,8 @@ def preview(
     """
     source = str(source).strip()
     if text is not None:
-        table, name = open_text(text, "The pasted text"), "pasted"
+        with _begun():
+            table, name = open_text(text, PASTED), "pasted"
     else:
         table, name, _ = _find(source, None, local, QUIET)
     with table:

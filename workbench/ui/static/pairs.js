@@ -212,8 +212,16 @@
       if (!slot) return;
       slot.replaceChildren(h('div', { class: 'note warn', role: 'alert' }, icon('warn', 18), h('div', {}, h('b', {}, 'Your changes are not saved.'), ' Save them first, or let them go.',
         h('div', { class: 'acts' }, button(label, 'sm', go), button('Keep editing', 'ghost sm', () => { slot.replaceChildren(); fieldsOf.chosen.focus(); })))));
-      host.scrollIntoView({ block: 'nearest' });
+      reveal();
     }
+
+    host.style.scrollMargin = '24px 0 44px';
+    const into = behavior => host.scrollIntoView({ block: host.offsetHeight > innerHeight ? 'start' : 'nearest', behavior });
+    /** Bring the editor into sight: once its fields have their heights, and again should the way there have been cut off. */
+    const reveal = () => {
+      requestAnimationFrame(() => into(rw.calm() ? 'auto' : 'smooth'));
+      setTimeout(() => { if (now && host.getBoundingClientRect().top > innerHeight - Math.min(host.offsetHeight, 200)) into('auto'); }, 800);
+    };
 
     const values = () => Object.fromEntries(Object.entries(fieldsOf).map(([side, field]) => [side, field.value]));
     const grow = field => { field.style.height = 'auto'; field.style.height = `${Math.min(field.scrollHeight + 2, 420)}px`; };
@@ -240,7 +248,7 @@
         h('div', { class: 'unsaved' }),
         h('div', { class: 'editfields' }, area('prompt', 'Prompt', 1), h('div', { class: 'pairtx' }, area('chosen', 'Chosen', 2), area('rejected', 'Rejected', 2))));
       Object.values(fieldsOf).forEach(grow);
-      if (focus) { fieldsOf.prompt.focus(); host.scrollIntoView({ block: 'nearest' }); }
+      if (focus) { fieldsOf.prompt.focus({ preventScroll: true }); reveal(); }
     }
 
     draw({ kind: 'none' });
@@ -256,7 +264,7 @@
       if (!asker.answers(value)) return;
       if (value.kind === 'gone') { close(); return; }
       draw(value);
-      host.scrollIntoView({ block: 'nearest', behavior: rw.calm() ? 'auto' : 'smooth' });
+      reveal();
     };
   });
 })();
