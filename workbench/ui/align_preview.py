@@ -117,18 +117,17 @@ def ask(visitor: str, prompt: Any) -> Iterator[dict[str, Any]]:
     number, rungs = _next(visitor), ladder(run)
     answer = {"prompt": prompt, "rungs": rungs, "texts": [], "live": True, "seconds": None}
     began = time.monotonic()
-    _say(visitor, run, answer)
+    _say(visitor, number, run, answer)
     yield drawn(visitor)
     try:
         for texts in _growing(visitor, number, run, prompt, [rung["alpha"] for rung in rungs]):
             answer = answer | {"texts": texts}
-            _say(visitor, run, answer)
+            if not _say(visitor, number, run, answer):
+                return
             yield drawn(visitor)
     finally:  # also when nobody listens any more
-        if _number(visitor) == number:
-            _say(visitor, run, answer | {"live": False, "seconds": round(time.monotonic() - began, 1)})
-    if _number(visitor) == number:
-        yield drawn(visitor)
+        _say(visitor, number, run, answer | {"live": False, "seconds": round(time.monotonic() - began, 1)})
+    yield drawn(visitor)
 
 
 def _growing(visitor: str, number: int, run: Run, prompt: str, alphas: list[float]) -> Iterator[list[str]]:
@@ -153,11 +152,15 @@ def _growing(visitor: str, number: int, run: Run, prompt: str, alphas: list[floa
     yield [answer.text for answer in now.answers] if now else []
 
 
-def _say(visitor: str, run: Run, answer: dict[str, Any]) -> None:
+def _say(visitor: str, number: int, run: Run, answer: dict[str, Any]) -> bool:
+    """Keep what is answered by now, unless another question came meanwhile; returns whether none did."""
     with _guard:
-        _said[visitor, run.id] = answer
-        while len(_said) > KEPT:
-            _said.popitem(last=False)
+        current = _asked.get(visitor, (0, False))[0] == number
+        if current:
+            _said[visitor, run.id] = answer
+            while len(_said) > KEPT:
+                _said.popitem(last=False)
+        return current
 
 
 def stop(visitor: str) -> None:
