@@ -48,9 +48,11 @@ TRAFFIC_TRAINED_GPU = 2.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need. ``seconds`` with the interval it will likely end in, bytes, ``parts`` ({"seconds": by stage,
-    "memory": by what takes it}), and a sentence on what it rests on. ``unscaled_seconds`` is what it would say without
-    earlier runs."""
+    """What a run will need: ``seconds`` with the interval it will likely end in, and bytes.
+
+    ``parts`` is {"seconds": by stage, "memory": by what takes it, "machine": its measured speed}, ``basis`` a sentence on
+    what the time rests on, ``unscaled_seconds`` what it would be without earlier runs.
+    """
 
     seconds: float
     seconds_low: float
@@ -81,6 +83,7 @@ def estimate(config: RunConfig, facts: Facts) -> Estimate:
         {
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "memory": {name: round(value) for name, value in memory.items()},
+            "machine": {name: getattr(plan.device, name) for name in ("flops", "bandwidth", "call", "busy")},
         },
         basis,
         round(sum(seconds.values()), 1),
