@@ -324,7 +324,7 @@ def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, no
     folder = bench.folder / "checkpoints" / "aligned"
     look = lambda step, adapter: looked(adapter) | base  # noqa: E731 - two words for the line below
     fitted = notes.timed("align", lambda: fit(loaded, patterns, alpha, config, folder, bench.progress, look))
-    bench.progress("save", message="Saving the adapter")
+    bench.progress("save", message=fitted["collapse"] or "Saving the adapter")
     save_adapter(loaded, ALIGNED, bench.folder / "adapter", bench.stamp)
     return fitted
 
