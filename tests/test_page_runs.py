@@ -79,7 +79,7 @@ def test_runs_wait_are_named_compared_deleted_and_taken_back(ready):
     rows.last.get_by_role("button", name="Rename").click()  # the markup in a name stays text
     page.get_by_label("Name", exact=True).fill("<b>long</b> one")
     page.get_by_label("Note", exact=True).fill("as a start")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(rows.last).to_contain_text("<b>long</b> one")
     expect(rows.last).to_contain_text("as a start")
 
@@ -97,7 +97,7 @@ def test_runs_wait_are_named_compared_deleted_and_taken_back(ready):
 
     head.get_by_role("button", name="Discard").click()
     expect(rows).to_have_count(1)
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo", exact=True).click()
     expect(rows).to_have_count(2)
     expect(rows.last).to_contain_text("<b>long</b> one")
     page.reload()

@@ -192,6 +192,10 @@
       data.facts && data.facts.length > 0 && [el('hr', { class: 'hr' }), rows(data.facts)]);
   }, ({ host, send, local, redraw }) => {
     let later = null, sent = 0;
+    for (const id of ['rw-save-settings', 'rw-load-settings']) { // pressed from here: not once more for readers and the tab key
+      const other = document.getElementById(id);
+      for (const node of [other, ...(other ? other.querySelectorAll('button') : [])]) { node?.setAttribute('aria-hidden', 'true'); node?.setAttribute('tabindex', '-1'); }
+    }
     local.waiting = {};
     const say = (target) => {
       clearTimeout(later);
