@@ -99,7 +99,8 @@ class RunConfig:
     label_smoothing: float = _setting(0.2, "Label smoothing of SCIT's contrastive term.", low=0, high=0.5)
     instruct_tuning: str = _setting(
         "lora",
-        "What step 1 trains: an adapter, or all weights of the model (the paper; needs several times the memory).",
+        "What step 1 trains: an adapter, or all weights, embeddings and head too (the paper: several times the memory, and "
+        "a learning rate that is several times lower).",
         ("lora", "full"),
     )
     instruct_steps: int = _setting(80, "Optimiser steps of step 1 (for each model of Dual).", low=1, high=10**6)

@@ -279,7 +279,8 @@ def remaining(entry: Entry) -> float | None:
 
 
 def _like(run: Run, config: dict[str, Any]) -> list[Any]:
-    return [run.kind, device_of(run), *(config.get(key) for key in ("method", "model", "pairs"))]
+    keys = ("method", "model", "pairs", "instruct_tuning", "instruct_epochs", "align_epochs")
+    return [run.kind, device_of(run), *(config.get(key) for key in keys)]
 
 
 def _steps(config: dict[str, Any]) -> float:

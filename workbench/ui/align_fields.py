@@ -120,7 +120,7 @@ WORDS = {
     "linear": "Linear",
     "cosine": "Cosine",
     "lora": "An adapter (LoRA)",
-    "full": "All weights of the blocks",
+    "full": "All weights",
     "adamw": "AdamW",
     "adafactor": "Adafactor",
     "adamw_8bit": "AdamW, 8-bit states",

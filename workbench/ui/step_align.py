@@ -168,10 +168,11 @@ def drawn(visitor: str, answered: Any = None) -> tuple[tuple[str, str, str], str
     else:
         told = [read_json(run.path / name) for name in ("calibration.json", "estimate.json")]
         column = align_form.of_run(status, config, story, *told)
+    steps = 0 if config.get("align_epochs") else int(config.get("align_steps") or 0)  # of passes, the run itself tells
     values = (
         html.value(align_view.head(status, story)),
         html.value(column),
-        html.value(align_view.live(status, story, int(config.get("align_steps") or 0), calibrates(config))),
+        html.value(align_view.live(status, story, steps, calibrates(config))),
     )
     return values, mark_of(visitor), alive
 
