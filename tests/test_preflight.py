@@ -206,7 +206,7 @@ def test_plan_prints_problems_and_costs(capfd, tmp_path, monkeypatch, roomy):
     assert "STOP" in seen.out and "99 is not one of them" in seen.err
     assert not (tmp_path / "runs").exists()
     assert main(["align", "--device", "cpu", "--set", "relative_strength=1.5"]) == 2
-    assert "force=true" in capfd.readouterr().err
+    assert "force=true" in capfd.readouterr().err and not (tmp_path / "runs").exists()
 
 
 def test_a_run_stays_near_what_was_expected(tmp_path):

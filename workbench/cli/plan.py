@@ -54,10 +54,11 @@ def look_first(values: dict[str, Any], out: str | None) -> None:
     """Say on stderr what may go wrong, before a run starts. Raises UserError for what cannot work, unless ``force``."""
     from workbench.rahf.config import RunConfig
     from workbench.rahf.preflight import outlook
+    from workbench.runs.history import history
 
     folder = Path(out).expanduser() if out else store.runs_root()
     files.need_space(folder)
-    found = outlook(RunConfig.from_dict(values), folder=folder)
+    found = outlook(RunConfig.from_dict(values), folder=folder, history=history())
     reason = stopping(found)
     if reason and not values["force"]:
         raise UserError(f"{reason.rstrip('.')}; {FORCE}." if _arguable(found) else reason)
