@@ -27,7 +27,7 @@ WAYS = {  # how strength is chosen
     "alpha": "Set alpha by hand",
 }
 WAY_INFO = {
-    "auto": "A ladder of strengths is tried on held-out prompts; the one that gains most while answers stay fluent is "
+    "auto": "A ladder of strengths is tried on prompts of the pairs; the one that gains most while answers stay fluent is "
     "taken.",
     "relative": "Alpha follows from how long the difference vectors are, measured in stage 2.",
     "alpha": "Used as it is. What it means depends on the model: look at the relative strength.",
@@ -408,7 +408,7 @@ def of_run(
     found = result.get("alpha", story.latest.get("alpha"))
     blocks = result.get("layers") or story.latest.get("layers") or config.get("layers")
     strength = strength_part({}, known, known)
-    reached = {block: points[-1][1] for block, points in getattr(story, "reached", {}).items() if points}
+    reached = {block: points[-1][1] for block, points in story.reached.items() if points}
     return {
         "heading": "Settings of this run",
         "sub": "Fixed while it runs." if live else "As it ran.",
