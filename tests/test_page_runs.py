@@ -16,10 +16,13 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import torch
 from playwright.sync_api import expect
+from safetensors.torch import save_file
 
 from tests.browser import Server, browser, overflow, page, start_server, stop_server  # noqa: F401
 from workbench.errors import UserError
+from workbench.rahf.config import RunConfig
 from workbench.runs import control, create, queue, worker
 from workbench.ui import context, frame, runs_panel, runs_view, state
 
@@ -239,9 +242,22 @@ def test_the_owner_of_the_machine_sees_all_runs_and_nobody_else(anns, monkeypatc
     assert [run.id for run in state.runs_of(BOB)] == [mine.id]
 
 
-def test_a_run_that_was_stopped_and_kept_can_be_compared(anns, monkeypatch):
+def kept(run, steps, of):
+    """Make it a run that was stopped and kept: what its folder then holds."""
+    config = RunConfig(model="demo", pairs="demo")
+    config.to_yaml(run.path / "config.yaml")
+    run.write_status(state="stopped", how="keep", partial={"steps": steps, "of": of}, result=None)
+    header = {"made_of": json.dumps({"partial": {"steps": steps, "of": of}})}
+    run.adapter.mkdir(exist_ok=True)
+    save_file({"w": torch.zeros(1)}, run.adapter / "adapter_model.safetensors", metadata=header)
+    chosen = {"method": "scit", "layers": [3], "alpha": 0.7, "relative_strength": {"3": 0.26}, "n_blocks": 8}
+    chosen |= {"pairs": {"instruct": 9, "fit": 9, "held_out": 9}, "config": config.to_dict(), "versions": {}}
+    (run.path / "chosen.json").write_text(json.dumps(chosen))
+
+
+def test_a_run_that_was_stopped_and_kept_can_be_compared_and_exported(anns, monkeypatch):
     monkeypatch.setattr(context, "warm_up", lambda: None)
-    anns.write_status(state="stopped", how="keep", partial={"steps": 3, "of": 9}, result=None)
+    kept(anns, 3, 9)
     page = frame.build()  # noqa: F811
     handlers = [
         function.fn for function in page.fns.values() if getattr(function.fn, "serves", "") == "workbench.ui.frame"
@@ -249,7 +265,8 @@ def test_a_run_that_was_stopped_and_kept_can_be_compared(anns, monkeypatch):
     opens = next(handler for handler in handlers if handler.__name__ == "open_step")
     state.change(ANN, run=anns.id, step="align", picked=[3])
     assert "Base and ANNS-SECRET, side by side" in told(opens(gr.EventData(None, {"step": "compare"}), ANN))
-    assert "Step 5 needs a finished run" in told(opens(gr.EventData(None, {"step": "export"}), ANN))
+    shown = told(opens(gr.EventData(None, {"step": "export"}), ANN))
+    assert "the adapter of 3 of 9 steps, not judged" in shown and "A LoRA adapter of 3 of 9 steps" in shown
 
 
 def test_what_is_deleted_on_the_page_can_be_taken_back_by_whoever_may(anns):
