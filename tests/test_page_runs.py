@@ -68,6 +68,25 @@ def start(page, steps):  # noqa: F811
     button.click()
 
 
+def test_a_start_is_one_with_what_was_typed_last(ready, server):
+    """Also where the network brings the press before the number."""
+    held = []
+
+    def slow(route):
+        if not held and "set" in (route.request.post_data or "") and "77" in route.request.post_data:
+            held.append(route.request.post_data)
+            ready.wait_for_timeout(1500)
+        route.continue_()
+
+    ready.route("**/queue/join*", slow)
+    start(ready, 77)
+    expect(ready.locator("#rw-align-head")).to_contain_text("It goes on when this page is closed")
+    made = max((server.runs).glob("scit-*/config.yaml"), key=os.path.getmtime)
+    assert held and RunConfig.from_yaml(made).align_steps == 77
+    ready.locator("#rw-align-head").get_by_role("button", name="Stop and keep").click()
+    expect(ready.locator("#rw-align-head h1")).to_contain_text("is stopped")
+
+
 def test_runs_wait_are_named_compared_deleted_and_taken_back(ready):
     page, head, rows = ready, ready.locator("#rw-align-head"), ready.locator("#rw-all-runs .runrows > li")  # noqa: F811
     start(page, 5000)

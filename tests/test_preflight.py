@@ -209,6 +209,13 @@ def test_plan_prints_problems_and_costs(capfd, tmp_path, monkeypatch, roomy):
     assert "force=true" in capfd.readouterr().err and not (tmp_path / "runs").exists()
 
 
+def test_the_memory_of_who_started_a_run_is_not_the_runs():
+    large = b"1" * 1_200_000_000
+    code = "from workbench.rahf.pipeline import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 1e8 < int(done.stdout) < len(large)
+
+
 def test_a_run_stays_near_what_was_expected(tmp_path):
     """A short run on the demo, in a process of its own: its memory must not hold what the tests have loaded."""
     few = load_pairs("demo").select(range(120)).to_jsonl(tmp_path / "few.jsonl")

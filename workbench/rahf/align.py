@@ -127,14 +127,17 @@ def fit(
     activate(loaded, acting, train=ALIGNED)
 
     def looked(step: int) -> dict:
-        if not below:
+        joined = ALIGNED if not below else "joined"
+        if below:
+            join_adapters(loaded, acting, joined)
+        else:
             activate(loaded, [])
-            return look(step, ALIGNED)
-        join_adapters(loaded, acting, "joined")
         try:
-            return look(step, "joined")
+            return look(step, joined)
         finally:
-            loaded.model.delete_adapter("joined")
+            if below:
+                loaded.model.delete_adapter(joined)
+            activate(loaded, acting, train=ALIGNED)  # a resume takes a broken-off look before it makes its optimiser
 
     trainer = AlignTrainer(
         loaded=loaded,

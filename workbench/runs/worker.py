@@ -36,7 +36,7 @@ WORK = {
     "separability": "workbench.runs.work:separability",
     "evaluate": "workbench.runs.work:evaluate",
 }
-FULL_DISK = ("No space left on device", "file write failed", "inline_container")
+FULL_DISK = ("No space left on device", "file write failed", "inline_container", "iostream error")
 RESERVE = 64 * 1024  # bytes set aside for the last word of a run that fills the disk
 LISTEN = 0.1  # seconds between two looks whether somebody asked to stop
 INSIST = 1.0  # seconds after which work that swallowed its interruption is interrupted again

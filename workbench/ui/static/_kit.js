@@ -156,7 +156,8 @@
 
   /** Define a view that `render(value, local)` draws as a whole at each change, and the page applies as a difference.
         A press on [data-act] arrives in Python as {action, ...the other data attributes}; `local` is this view's own memory
-        (kept in the browser only), and `wire({host, redraw, local, send})` adds what presses cannot do. */
+        (kept in the browser only), and `wire({host, redraw, local, send})` adds what presses cannot do; a `local.hold(go)`
+        decides when a press is sent. */
   function show(name, render, wire) {
     rw.define(name, (host, send) => {
       const local = {};
@@ -173,7 +174,9 @@
           document.querySelector(`#rw-steps [data-step="${CSS.escape(action.slice(5))}"]`)?.click();
           return;
         }
-        send({ action, ...data });
+        const go = () => send({ action, ...data });
+        if (local.hold) local.hold(go);
+        else go();
       };
       host.addEventListener('click', (event) => {
         const target = event.target.closest('[data-act]');

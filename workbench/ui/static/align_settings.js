@@ -144,7 +144,7 @@
       problem('layers', data.errors.layers), data.layers_mend && button(data.layers_mend.label, 'layers-auto', { small: true }));
   };
 
-  /* What was chosen and not answered yet stays as chosen, whatever an answer to something earlier says. */
+  /* What was typed and not answered yet stays as typed, whatever an answer to something earlier says; presses wait for it. */
   const WAIT = 15000; // milliseconds after which the server's word counts
   const settle = (data, local) => {
     const waiting = local.waiting || {};
@@ -155,6 +155,7 @@
       else if (name in data.strength_part) data.strength_part[name] = value;
       else for (const field of [...data.main, ...data.groups.flatMap((group) => group.fields)]) if (field.name === name) field.value = value;
     }
+    if (local.held?.length && !Object.keys(waiting).length) local.held.splice(0).forEach((go) => setTimeout(go));
     return data;
   };
 
@@ -196,13 +197,19 @@
       const other = document.getElementById(id);
       for (const node of [other, ...(other ? other.querySelectorAll('button') : [])]) { node?.setAttribute('aria-hidden', 'true'); node?.setAttribute('tabindex', '-1'); }
     }
-    local.waiting = {};
+    local.waiting = {}; // what was typed, by field, until the server has answered it
+    local.held = []; // presses since then: a start is a start with what was typed last
+    local.hold = (go) => { if (Object.keys(local.waiting).length) local.held.push(go); else go(); };
+    const note = (target) => {
+      const value = target.type === 'checkbox' ? target.checked : target.value;
+      const one = local.waiting[target.dataset.field] = { n: ++sent, value, at: performance.now() };
+      setTimeout(() => { if (local.waiting[target.dataset.field] === one) redraw(); }, WAIT + 100); // refused, or never answered
+      return one;
+    };
     const say = (target) => {
       clearTimeout(later);
-      const value = target.type === 'checkbox' ? target.checked : target.value, name = target.dataset.field;
-      const one = local.waiting[name] = { n: ++sent, value, at: performance.now() };
-      setTimeout(() => { if (local.waiting[name] === one) redraw(); }, WAIT + 100); // refused, or never answered
-      send({ action: 'set', name, value, n: sent });
+      const { n, value } = note(target);
+      send({ action: 'set', name: target.dataset.field, value, n });
     };
     host.addEventListener('input', (event) => {
       const target = event.target;
@@ -214,6 +221,7 @@
       }
       if (target.nodeName === 'SELECT' || target.type === 'checkbox' || target.type === 'radio') return; // `change` says it
       clearTimeout(later);
+      note(target);
       later = setTimeout(() => say(target), 350);
     });
     host.addEventListener('change', (event) => { if (event.target.dataset.field) say(event.target); });
@@ -235,7 +243,9 @@
       if (target.dataset.goto) go(target.dataset.goto);
       else { // Gradio's button, or the one within what carries the name
         const other = document.getElementById(target.dataset.press);
-        (other?.matches('button') ? other : other?.querySelector('button'))?.click();
+        const press = () => (other?.matches('button') ? other : other?.querySelector('button'))?.click();
+        if (target.dataset.press === 'rw-save-settings') local.hold(press);
+        else press(); // a file to choose: browsers open that window only for the press itself
       }
     });
   });
