@@ -226,7 +226,8 @@ def test_a_run_stays_near_what_was_expected(tmp_path):
     options = [item for name, value in values.items() for item in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "workbench", "align", "--json", "--out", str(tmp_path / "run"), *options]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=ONE_CORE)
+    places = ONE_CORE | {"RAHF_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=places)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -39,6 +39,8 @@ def stopping(found: dict[str, Any]) -> str:
 
 def show_plan(found: dict[str, Any]) -> str:
     """Problems and costs for a reader."""
+    from workbench.rahf.preflight import amount
+
     lines = [f"{SHOWN[item['severity']]}: {item['text']} ({item['field']})" for item in found["problems"]]
     lines = lines or ["Nothing stands in the way."]
     if found["seconds"] is not None:
@@ -46,7 +48,7 @@ def show_plan(found: dict[str, Any]) -> str:
         lines.append(f"{'time':<8} {duration(found['seconds'])} ({low} to {high}). {found['basis']}")
         for name, what in (("memory", "memory"), ("disk", "disk")):
             free = found[f"free_{name}_bytes"]
-            lines.append(f"{what:<8} {_amount(found[f'{name}_bytes'])}" + (f" of {_amount(free)} free" if free else ""))
+            lines.append(f"{what:<8} {amount(found[f'{name}_bytes'])}" + (f" of {amount(free)} free" if free else ""))
     return "\n".join(lines)
 
 
@@ -70,7 +72,3 @@ def _arguable(found: dict[str, Any]) -> bool:
     """Whether what stops is a forecast that may be wrong, and not a fact that the run itself would trip over."""
     first = next(item["field"] for item in found["problems"] if item["severity"] == "stop")
     return found["seconds"] is not None and first not in ("pairs", "quantization", "optimizer")
-
-
-def _amount(count: float) -> str:
-    return f"{count / 2**30:.1f} GB" if count >= 0.95 * 2**30 else f"{count / 2**20:.0f} MB"

@@ -199,7 +199,7 @@ def _memory(config: RunConfig, facts: Facts, told: Estimate) -> Iterator[Problem
     if not free or told.memory_bytes <= TIGHT * free:
         return
     parts = memory_parts(Plan(config, facts))
-    amounts = f"about {_amount(told.memory_bytes)} and {_amount(free)} are free"
+    amounts = f"about {amount(told.memory_bytes)} and {amount(free)} are free"
     field, mend = _relief(config, parts)
     if told.memory_bytes > FAR_TOO_MUCH * free:
         yield Problem("stop", field, f"This run needs {amounts}: {mend}.")
@@ -228,14 +228,14 @@ def _disk(facts: Facts, told: Estimate) -> Iterator[Problem]:
         yield Problem(
             severity,
             "model",
-            f"This run writes up to {_amount(told.disk_bytes)} and the disk has {_amount(facts.disk_free)} free: free "
+            f"This run writes up to {amount(told.disk_bytes)} and the disk has {amount(facts.disk_free)} free: free "
             "some space.",
         )
     if facts.missing_bytes > 2e9:
         yield Problem(
             "note",
             "model",
-            f"The model is not on this machine yet: about {_amount(facts.missing_bytes)} are downloaded first.",
+            f"The model is not on this machine yet: about {amount(facts.missing_bytes)} are downloaded first.",
         )
 
 
@@ -344,5 +344,6 @@ def _step1(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _amount(count: float) -> str:
-    return f"{count / 2**30:.1f} GB" if count >= 0.95 * 2**30 else f"{count / 2**20:.0f} MB"
+def amount(count: float) -> str:
+    """Bytes in words: GB of a thousand MB, as disks and the page count them."""
+    return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"
