@@ -449,7 +449,7 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
         "labels": [
             {"x": 0.5, "y": line + 8, "text": f"drift limit {limit:.0%}"},
             {"x": x, "y": gain[best][1] + (-14 if high else 14), "side": "m", "strong": "chosen"},
-            *_ends(gain, drift),
+            *_ends(gain, drift, line),
         ],
         "table": {
             "head": ["Alpha", "Strength", "Gain, nats a token", "95% interval", "Drift", "95% interval", "Tokens", ""],
@@ -478,12 +478,13 @@ def _between(values: Sequence[float], at: Sequence[float], value: float) -> floa
     return at[0] if value < values[0] else at[-1]
 
 
-def _ends(gain: Sequence[Sequence[float]], drift: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
-    """The names of both lines at their right ends, apart from each other."""
-    heights = spread([gain[-1][1], drift[-1][1]])
+def _ends(gain: Sequence[Sequence[float]], drift: Sequence[Sequence[float]], limit: float) -> list[dict[str, Any]]:
+    """The names of both lines at opposite ends, where they meet neither each other nor the limit's own label."""
+    (x, rising), (_, over), end = gain[0], gain[-1], drift[-1][1]
+    below = end > 80 or 14 < end < over
     return [
-        {"x": 100.0, "y": y + (9 if y < 80 else -11), "side": "r", "strong": word, "color": color}
-        for y, word, color in zip(heights, ("gain", "drift"), ("aligned", "ink-2"), strict=True)
+        {"x": x, "y": max(rising + 12, limit + 20), "strong": "gain", "color": "aligned"},
+        {"x": 100.0, "y": end + (-11 if below else 9), "side": "r", "strong": "drift", "color": "ink-2"},
     ]
 
 
