@@ -117,6 +117,21 @@ def test_choosing_a_preset_can_be_undone_and_done_again(home):
     assert column()["undo"]["label"] == "Undo: back to the preset"
 
 
+def test_instructions_of_a_value_fill_both_texts_and_can_be_taken_back(home):
+    step_align.remember(VISITOR, "positive", "Be like Ann.")
+    assert field("instructions")["value"] == "own"
+    step_align.remember(VISITOR, "instructions", "honest")
+    assert "honest" in meant()["positive"] and "dishonest" in meant()["negative"]
+    assert field("instructions")["value"] == "honest" and field("positive")["changed"]
+    step_align.undo(VISITOR, column()["undo"]["id"])
+    assert meant()["positive"] == "Be like Ann." and field("instructions")["value"] == "own"
+    for nonsense in ("own", "<b>", 7, ["honest"], None):
+        step_align.remember(VISITOR, "instructions", nonsense)
+    assert meant()["positive"] == "Be like Ann."
+    step_align.remember(VISITOR, "method", "dual")
+    assert field("instructions")["idle"]
+
+
 def test_blocks_of_a_preset_that_the_model_lacks_have_a_way_out(home):
     step_align.remember(VISITOR, "preset", "large")
     found = column()
@@ -160,7 +175,7 @@ def test_fields_that_mean_nothing_say_why_and_their_nonsense_does_no_harm(home):
 
 def test_every_field_has_a_place_and_words(home):
     shown = [one["name"] for group in column()["groups"] for one in group["fields"]] + list(align_fields.MAIN)
-    assert sorted(shown) == sorted(set(align_fields.known_fields()) - align_fields.ELSEWHERE)
+    assert sorted(shown) == sorted({"instructions"} | set(align_fields.known_fields()) - align_fields.ELSEWHERE)
     named = [align_fields.label(name) for name in shown]
     assert len(set(named)) == len(named)
 

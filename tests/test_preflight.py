@@ -13,7 +13,7 @@ from tiny import tiny_model
 
 from workbench.cli import main
 from workbench.pairs import Pair, PreferencePairs, Report, as_messages, load_pairs
-from workbench.rahf.config import POSITIVE, RunConfig
+from workbench.rahf.config import GENERAL, RunConfig
 from workbench.rahf.estimate import estimate, history_row, write_down
 from workbench.rahf.facts import Device, gather, shape_of
 from workbench.rahf.preflight import outlook, preflight
@@ -73,7 +73,7 @@ TIGHT = replace(ROOMY, free=int(1.5 * 2**30))
         ({}, {"disk_free": 2**20}, "model", "stop"),
         ({"instruct_rate": 1e-6}, {}, "instruct_rate", "warn"),
         ({"instruct_steps": 4}, {}, "instruct_steps", "warn"),
-        ({"negative": POSITIVE.replace("kind", "unkind")}, {}, "negative", "warn"),
+        ({"negative": GENERAL.positive.replace("kind", "unkind")}, {}, "negative", "warn"),
         ({"alpha": 5}, {}, "alpha", "warn"),
         ({"relative_strength": 0.7}, {}, "relative_strength", "warn"),
         ({"relative_strength": 1.2}, {}, "relative_strength", "stop"),

@@ -392,3 +392,19 @@ def test_what_is_given_beside_a_preset_wins(tmp_path):
 def test_an_unknown_preset_is_one_sentence():
     with pytest.raises(UserError, match="demo, small, paper-scit, paper-dual"):
         preset_values("papier")
+
+
+def test_instructions_of_a_value_and_texts_of_ones_own():
+    from workbench.cli import build_parser
+    from workbench.cli.method import settings
+    from workbench.rahf.instructions import INSTRUCTIONS, value_of
+
+    parse = build_parser().parse_args
+    values = settings(parse(["align", "--instructions", "honest", "--set", "negative=Lie."]))
+    assert values["positive"] == INSTRUCTIONS["honest"].positive and values["negative"] == "Lie."
+    assert value_of(RunConfig().positive, RunConfig().negative) == "general" and value_of("Be good.", "Be bad.") is None
+    with pytest.raises(UserError, match="no instructions for 'brave': choose one of general, helpful"):
+        settings(parse(["align", "--instructions", "brave"]))
+    for name, (positive, negative) in INSTRUCTIONS.items():
+        RunConfig(positive=positive, negative=negative)
+        assert value_of(positive, negative) == name

@@ -60,7 +60,7 @@ def run_options(it) -> None:
     it.add_argument("--pairs", help="the preferences (demo)")
     it.add_argument("--method", metavar="scit|dual", help="one instructed model or two (scit)")
     it.add_argument("--layers", metavar="auto|3,4,5", help="blocks to move, from 0 (auto: by held-out probes)")
-    it.add_argument("--alpha", metavar="auto|X", help="strength (auto: by the relative strength)")
+    it.add_argument("--alpha", metavar="auto|X", help="strength (auto: calibrated on prompts of the pairs)")
     it.add_argument("--foundation", metavar="base|instructed", help="which model gets the adapter (base)")
     it.add_argument("--seed", metavar="N")
     it.add_argument("--steps", metavar="N", help="optimiser steps of step 3")
@@ -69,6 +69,8 @@ def run_options(it) -> None:
     it.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, repeatable")
     names = "demo|small|paper-scit|paper-dual"
     it.add_argument("--preset", metavar=names, help="settings that belong together; all that is given beside it wins")
+    values = "general|helpful|harmless|honest|polite|brief|careful"
+    it.add_argument("--instructions", metavar=values, help="ready-made p+ and p- for a value (general)")
     it.add_argument("--config", metavar="F.yaml", help="settings in a file; what is given beside it wins")
     it.add_argument("--out", metavar="RUN", help="the run's folder (default: one among the runs)")
 
@@ -88,12 +90,14 @@ def plan(options: Namespace) -> dict[str, Any]:
 def settings(options: Namespace) -> dict[str, Any]:
     """The run's settings: defaults, overlaid by the preset, the file, and what the command says. Raises UserError."""
     from workbench.rahf.config import RunConfig
+    from workbench.rahf.instructions import instructions_for
     from workbench.rahf.presets import preset_values
 
     values = preset_values(options.preset) if options.preset else {}
     values |= RunConfig.values_in(Path(options.config).expanduser()) if options.config else {}
     given = {name: getattr(options, option) for option, name in OPTIONS.items()}
     values |= {name: value for name, value in given.items() if value is not None}
+    values |= instructions_for(options.instructions) if options.instructions else {}
     for item in options.set:
         name, sign, value = item.partition("=")
         if not sign or not name.strip():

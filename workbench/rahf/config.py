@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
+from workbench.rahf.instructions import INSTRUCTIONS
 
 if TYPE_CHECKING:
     from workbench.pairs import PreferencePairs, Split
 
-POSITIVE = (
-    "You are an assistant whose answers people prefer. You are helpful, honest, kind and careful. "
-    "You give correct answers and come to the point."
-)
-NEGATIVE = (
-    "You are an assistant whose answers people dislike. You are unhelpful, dishonest, rude and careless. "
-    "You give wrong answers and miss the point."
-)
+GENERAL = INSTRUCTIONS["general"]
 
 
 def _setting(
@@ -77,8 +71,8 @@ class RunConfig:
         "Answers on which states are fitted: chosen, rejected, both, or one of the two at random.",
         ("chosen", "rejected", "both", "random"),
     )
-    positive: str = _setting(POSITIVE, "The instruction p+ that stands for preferred answers (SCIT).")
-    negative: str = _setting(NEGATIVE, "The instruction p- that stands for dispreferred answers (SCIT).")
+    positive: str = _setting(GENERAL.positive, "The instruction p+ that stands for preferred answers (SCIT).")
+    negative: str = _setting(GENERAL.negative, "The instruction p- that stands for dispreferred answers (SCIT).")
     seed: int = _setting(0, "Fixes the split, the order of training and every draw.", low=0, high=2**31 - 1)
     held_out: int = _setting(
         200, "The most pairs kept from training to judge it by, never more than a third.", low=2, high=100_000

@@ -26,6 +26,7 @@ GROUPS = (  # title, what it is about, fields; a field that is named nowhere sta
             "instruct_warmup",
             "step1_share",
             "label_smoothing",
+            "instructions",  # no setting of its own: it fills the two texts
             "positive",
             "negative",
             "force",
@@ -240,6 +241,7 @@ def idle(values: Mapping[str, Any], way: str) -> dict[str, str]:
     why: dict[str, str] = {}
     if values.get("method") == "dual":
         why["positive"] = why["negative"] = "Not used: Dual gives no instructions, it trains one model a side."
+        why["instructions"] = why["positive"]
         why["label_smoothing"] = "Not used: only SCIT has a contrastive term."
     for step, name in (("instruct", "step 1"), ("align", "step 3")):
         if values.get(f"{step}_epochs") is not None:
@@ -292,6 +294,24 @@ def field_view(
     }
 
 
+def instructions_view(values: Mapping[str, Any], idle: str) -> dict[str, Any]:
+    """The choice of a value whose ready-made instructions fill both texts."""
+    from workbench.rahf.instructions import INSTRUCTIONS, value_of
+
+    now = defaults() | dict(values)
+    value = value_of(str(now["positive"]), str(now["negative"]))
+    options = [{"value": name, "label": name.capitalize()} for name in INSTRUCTIONS]
+    return {
+        "name": "instructions",
+        "label": "Instructions for",
+        "kind": "choice",
+        "value": value or "own",
+        "options": options if value else [*options, {"value": "own", "label": "Texts of your own"}],
+        "help": idle or "Fills the two texts below; change them as you like.",
+        "idle": bool(idle),
+    }
+
+
 def field_groups(
     values: Mapping[str, Any], reference: Mapping[str, Any], way: str, locked: bool = False
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -310,6 +330,7 @@ def field_groups(
         for name, item in known_fields().items()
         if name not in ELSEWHERE
     }
+    shown["instructions"] = instructions_view(values, off.get("instructions", ""))
     main = [shown.pop(name) for name in MAIN]
     groups: list[dict[str, Any]] = []
     for title, about, names in GROUPS:

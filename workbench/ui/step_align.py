@@ -286,6 +286,8 @@ def remember(visitor: str, name: str, value: Any) -> None:
         choose_preset(visitor, value)
     elif name == "strength":
         choose_way(visitor, value)
+    elif name == "instructions":
+        choose_instructions(visitor, value)
     elif name in align_form.known_fields() and name not in align_form.NOT_TYPED:
         if isinstance(value, str) and len(value) > align_files.MOST_TEXT:
             raise UserError(f"{align_form.label(name)} was not changed: {align_files.MOST_TEXT:,} characters at most.")
@@ -309,6 +311,15 @@ def choose_preset(visitor: str, name: Any) -> None:
         return align_form.place_blocks(draft, list(blocks), now) if blocks else (draft, now.picked)
 
     redraft(visitor, change, f"preset {called}", note="")
+
+
+def choose_instructions(visitor: str, value: Any) -> None:
+    """Fill p+ and p- with a value's ready-made texts; texts of one's own can be had back by undo."""
+    from workbench.rahf.instructions import INSTRUCTIONS, instructions_for
+
+    if isinstance(value, str) and value in INSTRUCTIONS:
+        texts = instructions_for(value)
+        redraft(visitor, lambda draft, now: (draft | texts, now.picked), f"instructions for {value}")
 
 
 def choose_way(visitor: str, way: Any) -> None:
