@@ -253,6 +253,8 @@ def test_model_and_pairs_of_a_file_are_never_taken(home, tmp_path):
         ("[" * 100_000, "within each other"),
         ("align_steps: " + "9" * 100_000, "400 digits"),
         ("align_steps: " + "1:" * 100_000 + "1", "400 digits"),
+        ("align_steps: 0x" + "f" * 5_000, "400 digits"),
+        ("model: 0b" + "1" * 20_000, "400 digits"),
         ("align_steps: {a: 1}\n", "single value"),
         ("align_steps: 2020-13-45\n", "no YAML|single value"),
         ("positive: " + "x" * 20_001, "20,000 characters"),

@@ -54,7 +54,7 @@ class RunConfig:
     calibration_prompts: int = _setting(48, "Prompts answered at every strength of the ladder.", low=4, high=1000)
     drift_limit: float = _setting(
         0.1,
-        "The share of answers that may become unlike language (unlikely under the base, stuck, far too long or short).",
+        "The share of answers that may become unlike language (unlikely under the base, stuck, far too long).",
         low=0,
         high=1,
     )
@@ -230,8 +230,8 @@ class RunConfig:
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
         """A validated config; raises UserError for unknown names or values."""
         known = {entry.name for entry in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise UserError(f"There is no setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}.")
+        if unknown := sorted(_quoted(name) for name in set(values) - known):
+            raise UserError(f"There is no setting {unknown[0]}; the settings are {', '.join(sorted(known))}.")
         return cls(**values).validate()
 
     @classmethod
@@ -246,7 +246,7 @@ class RunConfig:
 
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a day that does not exist
             raise UserError(f"The settings file {path} could not be read ({str(error)[:120]}).") from error
         if not isinstance(values, dict):
             raise UserError(f"The settings file {path} must hold lines of the form name: value.")
@@ -267,32 +267,40 @@ def _checked(entry, value: Any) -> Any:
     name, limits = entry.name, entry.metadata
     if name == "layers":
         return _checked_layers(value)
-    if value is None or (name == "alpha" and value == "auto"):
+    if value is None or (value == "auto" and entry.default is None):
         if entry.default is None:
             return None
         raise UserError(f"{name} needs a value: {limits['help']}")
     kind = KINDS[entry.type.partition(" |")[0]]
     if kind is bool:
-        text = str(value).strip().lower()
+        text = str(value).strip().lower() if isinstance(value, (bool, str)) else ""
         if text not in ("true", "false"):
-            raise UserError(f"{name} must be true or false, not {str(value)[:40]!r}.")
+            raise UserError(f"{name} must be true or false, not {_quoted(value)}.")
         return text == "true"
     if kind in (int, float):
         return _checked_number(name, value, kind, limits)
     if not isinstance(value, str):
-        raise UserError(f"{name} must be text, not {value!r}.")
+        raise UserError(f"{name} must be text, not {_quoted(value)}.")
     if limits["choices"] and value not in limits["choices"]:
         raise UserError(f"{name} must be one of {', '.join(limits['choices'])}, not {value[:80]!r}.")
     return value
 
 
+def _quoted(value: Any) -> str:
+    """The beginning of a value, for a sentence that refuses it."""
+    try:
+        return repr(str(value)[:40])
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of thousands of digits"
+
+
 def _checked_number(name: str, value: Any, kind: type, limits: Any) -> int | float:
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or (kind is int and number != int(number)):
-        raise UserError(f"{name} must be a {'whole ' * (kind is int)}number, not {str(value)[:40]!r}.")
+        raise UserError(f"{name} must be a {'whole ' * (kind is int)}number, not {_quoted(value)}.")
     low, high = limits["low"], limits["high"]
     if not low <= number <= high:
         raise UserError(f"{name} must be between {low:g} and {high:g}, not {number:g}.")
@@ -306,7 +314,7 @@ def _checked_layers(value: Any) -> tuple[int, ...] | None:
     try:
         blocks = sorted({int(str(item).strip()) for item in items})
     except (TypeError, ValueError):
-        raise UserError(f"layers must be auto or block numbers such as 3,5, not {str(value)[:40]!r}.") from None
+        raise UserError(f"layers must be auto or block numbers such as 3,5, not {_quoted(value)}.") from None
     if not blocks or blocks[0] < 0:
-        raise UserError(f"layers must name at least one block, counted from 0, not {str(value)[:40]!r}.")
+        raise UserError(f"layers must name at least one block, counted from 0, not {_quoted(value)}.")
     return tuple(blocks)

@@ -19,6 +19,7 @@ from workbench.ui.state import Workspace
 
 MOST_BYTES = 256 * 1024
 MOST_TEXT = 20_000  # characters of one setting
+NUMBER = re.compile(r"[-+]?0[xb][\da-fA-F_]+|[-+\d_:.,]+")  # what YAML may take for one
 HEAD = "# Settings of a RAHF Workbench run; python -m workbench align --config {name}\n"
 
 
@@ -123,9 +124,7 @@ def _look_through(text: str) -> None:
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        elif (
-            isinstance(event, yaml.ScalarEvent) and len(event.value) > 400 and re.fullmatch(r"[-+\d_:.,]+", event.value)
-        ):
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > 400 and NUMBER.fullmatch(event.value):
             raise UserError("it holds a number of more than 400 digits.")
 
 
