@@ -135,8 +135,30 @@ def test_where_nothing_gains_or_everything_drifts_it_says_so():
     flat = [rung(0.1, 0.0, 0), rung(0.2, 0.01, 0)]
     alpha, why = choose(flat, 0.1, 0.33)
     assert alpha == 0.33 and "chance" in why
+    assert "alpha 0.33 is taken" in why
     alpha, why = choose([rung(0.1, 1, 0.9), rung(0.2, 2, 1.0)], 0.1, 0.33)
     assert alpha == 0.1 and "weakest" in why
+
+
+def test_where_nothing_gains_no_strength_is_taken_at_which_answers_drift():
+    flat = [rung(0.1, 0.0, 0), rung(0.2, 0.0, 0), rung(0.33, 0.0, 0.9), rung(0.5, 0.0, 1.0)]
+    alpha, why = choose(flat, 0.1, 0.33)
+    assert alpha == 0.2 and "alpha 0.2 is taken" in why
+    assert choose([rung(0.1, 0.0, 0.9), rung(0.5, 0.0, 0)], 0.1, 0.1)[0] == 0.5  # what counts is all there is
+
+
+def test_a_ladder_on_very_long_differences_has_no_zero(monkeypatch):
+    import workbench.rahf.calibrate as module
+
+    tried = []
+    flat = [rung(0.1, 0.0, 0)] * 20
+    monkeypatch.setattr(
+        module, "_climb", lambda loaded, some, alphas, *rest: tried.extend(alphas) or flat[: len(alphas)]
+    )
+    rows = [Pair(k, as_messages(p["prompt"]), p["chosen"], p["rejected"]) for k, p in enumerate(PAIRS[:5])]
+    pairs = PreferencePairs.from_pairs(rows, Report("test", len(rows), len(rows)))
+    found = calibrate(taught(), pairs, {0: 900.0}, RunConfig(), Limits(64, 32), QUIET)
+    assert tried[0] == 0 and len(tried) == len(set(tried)) == 10 and found["chosen"] > 0
 
 
 def test_an_answer_that_has_drifted_gains_nothing(monkeypatch):

@@ -205,3 +205,4 @@ def test_padding_does_not_change_the_alignment_loss(side):
 def test_alpha_is_chosen_for_the_relative_strength_and_bounded():
     assert choose_alpha({3: 0.4, 5: 0.6}, 0.26) == pytest.approx(0.52)
     assert choose_alpha({3: 0.01}, 0.26) == 0.75
+    assert choose_alpha({3: 1000.0}, 0.26) == pytest.approx(0.00026)  # and never 0

@@ -199,6 +199,31 @@ def test_a_small_set_is_split_the_same_way_for_training_and_for_showing():
     assert len(split.instruct) + len(split.fit) == 20
 
 
+def test_a_relative_strength_that_was_set_is_the_one_that_is_fitted(material, tmp_path):
+    where, events = material(), []
+    small = {"align_steps": 1, "evaluate_every": 1}
+    result = run(tmp_path / "run", relative_strength=0.3, **small, **where)
+    strength = result["relative_strength"].values()
+    assert result["alpha"] > 0.75 and sum(strength) / len(strength) == pytest.approx(0.3, rel=0.01)
+    # what step 1 did not teach no alpha brings back, and the run says so
+    untaught = {"method": "dual", "instruct_steps": 1, "instruct_rate": 1e-9, "relative_strength": 0.3}
+    result = run(tmp_path / "untaught", events.append, **untaught, **small, **where)
+    said = [event.message for event in events if event.stage == "patterns" and event.message]
+    assert result["alpha"] == 10 and "not by the 0.3 aimed at" in said[-1]
+
+
+def test_odd_settings_files_are_one_sentence(tmp_path):
+    path = tmp_path / "odd.yaml"
+    for text in ("1: 2\nfoo: 3", "pairs: 2026-99-99", "seed: " + "9" * 399, "seed: 0x" + "f" * 9000, "layers: [0x" + "f" * 9000 + "]",
+                 "model: 0x" + "f" * 9000, "force: 0x" + "f" * 9000):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(UserError) as caught:
+            RunConfig.from_yaml(path)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
+    path.write_text("relative_strength: auto\ninstruct_warmup: auto\nlayers: auto\nalpha: auto")
+    assert RunConfig.from_yaml(path) == RunConfig()
+
+
 def test_settings_survive_yaml(tmp_path):
     config = RunConfig.from_dict({"layers": "3,1", "alpha": "0.7", "seed": "4"})
     config.to_yaml(tmp_path / "config.yaml")

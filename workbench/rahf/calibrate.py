@@ -25,7 +25,7 @@ from workbench.preview import Reader, Shift, preview
 from workbench.progress import Progress
 from workbench.rahf.adapters import activate
 from workbench.rahf.config import RunConfig
-from workbench.rahf.patterns import choose_alpha
+from workbench.rahf.patterns import choose_alpha, short_alpha
 from workbench.statistics import bootstrap, wilson
 from workbench.tokens import Limits
 
@@ -76,7 +76,7 @@ def calibrate(
     mean_tokens, fluent, repeating, within), ``base``, ``chosen``, ``reason`` and what the figures are. Raises Stopped.
     """
     mean = sum(unit.values()) / len(unit)
-    alphas = [round(share / max(mean, 1e-9), 3) for share in LADDER]
+    alphas = [short_alpha(share / max(mean, 1e-9)) for share in LADDER]
     alphas = sorted({min(alpha, STEEPEST) for alpha in alphas})
     some = list(pairs.select(range(min(config.calibration_prompts, len(pairs)))))
     rungs = _climb(loaded, some, [0.0, *alphas], config, limits, shift_of(config, list(unit)), progress)
@@ -101,7 +101,7 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
     Only strengths whose share of drifted answers is at most ``allowed`` count. Those next to the best whose gain lies
     within one standard error of it (of the paired difference over prompts) are as good as it; of these the one nearest
     to their geometric middle keeps the greatest distance from gaining too little and from falling apart. ``otherwise``
-    is taken where nothing gains.
+    is taken where nothing gains, or the strongest below it that counts.
     """
     sound = [rung for rung in rungs if rung.drifted.mean() <= allowed]
     if not sound:
@@ -113,9 +113,13 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
     best = max(sound, key=lambda rung: rung.gain.mean())
     low, high = bootstrap(best.gain)
     if low <= 0:
+        beside = min(rungs, key=lambda rung: abs(np.log(rung.alpha / otherwise)))
+        if beside.drifted.mean() > allowed:
+            otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
         return otherwise, (
             f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
-            f"nats a token), so the usual relative strength of {WITHOUT_GAIN} is taken."
+            f"nats a token), so alpha {otherwise:.2g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
+            "that makes answers drift or takes an unusual alpha."
         )
     middle = sound.index(best)
     first = last = middle

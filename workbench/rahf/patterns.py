@@ -164,4 +164,10 @@ def choose_alpha(unit: dict[int, float], target: float, most: float = 0.75) -> f
     most ``most``: halfway between two opposite models, alpha 0.5 already lands on the preferred one, and what lies far
     beyond it is where answers fall apart first."""
     mean = sum(unit.values()) / len(unit)
-    return round(min(most, target / max(mean, 1e-9)), 3)
+    return short_alpha(min(most, target / max(mean, 1e-9)))
+
+
+def short_alpha(alpha: float) -> float:
+    """Alpha with no more digits than mean anything: three decimals, and of a small one three digits, so that a long
+    difference never makes it 0."""
+    return round(alpha, 3) if alpha >= 0.1 else float(f"{alpha:.3g}")

@@ -34,7 +34,7 @@ from workbench.rahf.adapters import (
     write_weights,
 )
 from workbench.rahf.align import ALIGNED, fit
-from workbench.rahf.calibrate import calibrate
+from workbench.rahf.calibrate import STEEPEST, calibrate
 from workbench.rahf.checkpoints import last_checkpoint
 from workbench.rahf.collapse import Guard
 from workbench.rahf.config import RunConfig
@@ -92,7 +92,8 @@ def align(
     unit = patterns.collect(progress)
     alpha, calibration = _alpha(bench, unit, timings)
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
-    progress("patterns", message=_strength_sentence(alpha, strength), relative_strength=strength, alpha=alpha)
+    said = _strength_sentence(alpha, strength, config.relative_strength)
+    progress("patterns", message=said, relative_strength=strength, alpha=alpha)
     _save_steering(patterns, folder, bench.stamp)
     chosen = {
         "run": folder.name,
@@ -296,7 +297,7 @@ def _alpha(bench: Bench, unit: dict[int, float], notes: _Notes) -> tuple[float, 
     if config.alpha is not None:
         return config.alpha, None
     if config.relative_strength is not None:
-        return choose_alpha(unit, config.relative_strength), None
+        return choose_alpha(unit, config.relative_strength, STEEPEST), None
     path = bench.folder / "calibration.json"
     found = read_json(path)
     if found is None:
@@ -367,8 +368,13 @@ def _save_steering(patterns: Patterns, folder: Path, made_of: dict[str, Any]) ->
     partial.replace(folder / "steering.safetensors")
 
 
-def _strength_sentence(alpha: float, strength: dict[int, float]) -> str:
+def _strength_sentence(alpha: float, strength: dict[int, float], aim: float | None = None) -> str:
     mean = sum(strength.values()) / len(strength)
+    if aim is not None and alpha == STEEPEST and mean < 0.95 * aim:
+        return (
+            f"What step 1 taught is so small a difference that alpha {alpha:g}, the highest that is taken, moves states by "
+            f"{mean:.2g} of their own length and not by the {aim:g} aimed at."
+        )
     zone = "above 1 every answer collapses" if mean > 1 else "above 0.5 answers begin to collapse" if mean > 0.5 else ""
     return f"Alpha {alpha:g} moves states by {mean:.2f} of their own length{'; ' if zone else ''}{zone}."
 
