@@ -358,11 +358,26 @@ def test_a_run_that_was_not_worth_going_on_says_what_to_change():
     head = align_view.head(failed, made)
     assert head["title"].endswith("answers fell apart") and labels(head["error"]["actions"])[0] == "Change settings"
 
+    # the last sound adapter was kept, and then judging it failed of something else: that is told, and one goes on
+    made.add([Event("save"), Event("evaluate", 0, 2)])
+    full = failed | {"error": "There is not enough memory for this.", "mendable": False}
+    head = align_view.head(full, made)
+    assert head["error"]["text"] == full["error"] and "Resume" in labels(head["error"]["actions"])[0]
+
     result = {"ended": "collapse", "collapse": "Answers fell apart by step 80.", "steps": 40, "alpha": 1.4}
     head = align_view.head(STATUS | {"state": "finished", "result": result}, made)
     assert head["title"] == "Ended early: answers fell apart; the adapter of step 40 is kept"
     assert "half of 1.4" in head["warn"]["text"] and labels(head["warn"]["actions"]) == ["Change settings"]
     assert labels(head["actions"]) == ["Compare answers"]
+
+
+def test_a_forced_run_that_fails_of_something_else_says_so_and_can_be_resumed():
+    check = {"separation": 0.52, "separation_low": 0.44, "separation_high": 0.6, "margin_gap": 0.01}
+    made = align_view.Story()
+    made.add([Event("check", 0, 0, check, "Step 1 did not work: 52% of pairs."), Event("calibrate", 3, 48)])
+    full = STATUS | {"state": "failed", "error": "The disk is full: free some space and resume.", "mendable": False}
+    head = align_view.head(full, made)
+    assert head["error"]["text"] == full["error"] and "Resume" in labels(head["error"]["actions"])[0]
 
 
 def test_stop_and_keep_is_off_while_there_is_nothing_to_keep():

@@ -110,10 +110,12 @@ def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
 def method_failed(
     status: dict[str, Any], story: Story, bold: dict[str, str], discard: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """A run that ended because it was not worth going on: what to change, and no resume, which would end there again."""
-    check = story.latest.get("check")
-    untaught = check is not None and (check.get("separation_low") or 0) <= 0.5 and not story.loss
-    if untaught:
+    """A run that ended because it was not worth going on: what to change, and no resume, which would end there again.
+    None for one that failed of something else, though it may have gone badly before."""
+    check, at = story.latest.get("check"), story.last.stage if story.last else ""
+    if not status.get("mendable", True):
+        return None
+    if at == "check" and check is not None and (check.get("separation_low") or 0) <= 0.5:
         title = f"{bold['text']} ended after stage 1: there is nothing to fit"
         strong, text = (
             "Step 1 taught the model no preference.",
@@ -123,7 +125,7 @@ def method_failed(
                 "Go on whatever step 1 learned, in More settings, fits it anyway.",
             ],
         )
-    elif story.latest.get("collapsed"):
+    elif at == "align" and story.latest.get("collapsed"):
         title = f"{bold['text']} ended at {at_step(story)}: answers fell apart"
         strong, text = "No adapter was worth keeping.", str(status.get("error") or story.latest["collapsed"])
     else:
