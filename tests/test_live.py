@@ -13,6 +13,7 @@ from tiny import PAIRS, tiny_model
 from workbench.errors import Stopped, UserError
 from workbench.progress import Progress
 from workbench.rahf import align as align_module
+from workbench.rahf import instruct as instruct_module
 from workbench.rahf import pipeline
 from workbench.rahf.adapters import adapter_state
 from workbench.rahf.align import reached
@@ -168,7 +169,8 @@ def test_without_a_sound_look_the_run_fails_with_a_sentence_and_does_so_again(wh
     assert not (tmp_path / "run" / "adapter").exists()
 
 
-def test_a_loss_that_is_no_number_ends_step_3_with_what_was_sound(where, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stops", [True, False])  # what was sound is kept though looks are to end nothing
+def test_a_loss_that_is_no_number_ends_step_3_with_what_was_sound(where, tmp_path, monkeypatch, stops):
     loss, calls, events = align_module.align_loss, [], []
 
     def broken(*tensors):
@@ -177,11 +179,26 @@ def test_a_loss_that_is_no_number_ends_step_3_with_what_was_sound(where, tmp_pat
         return (value * math.nan, left * math.nan) if len(calls) >= 5 else (value, left)
 
     monkeypatch.setattr(align_module, "align_loss", broken)
-    result = run(tmp_path / "run", where, events.append, stop_on_collapse=True)
+    result = run(tmp_path / "run", where, events.append, stop_on_collapse=stops)
     assert (result["ended"], result["steps"], result["loss_last"]) == ("collapse", 4, None)
     assert "no number any more at step 5" in result["collapse"]
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path / "run").values())
     assert [event.step for event in events if event.metrics.get("collapsed")] == [5]
+
+
+@pytest.mark.parametrize(("method", "force"), [("scit", True), ("dual", False)])
+def test_a_loss_that_is_no_number_ends_step_1_with_its_cause(where, tmp_path, monkeypatch, method, force):
+    scores = instruct_module.mean_logps
+    calls = []
+
+    def broken(*given):
+        calls.append(1)
+        return scores(*given) * (math.nan if len(calls) >= 2 else 1)
+
+    monkeypatch.setattr(instruct_module, "mean_logps", broken)
+    for _ in range(2):  # and resumed it says so again
+        with pytest.raises(UserError, match=r"loss of step 1 is no number any more at step \d.*lower learning rate"):
+            run(tmp_path / "run", where, method=method, force=force)
 
 
 def test_the_check_of_step_1_shows_both_sides_and_is_told_before_it_stops_a_run(where, tmp_path, monkeypatch):

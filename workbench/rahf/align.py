@@ -62,11 +62,14 @@ class AlignTrainer(StageTrainer):
         self.guard.save(folder)
 
     def judge(self, step: int, figures: dict[str, Any], last: bool) -> dict[str, Any]:
-        if not self.stops:
-            return {}
         said = self.guard.look(step, figures, last, lambda: adapter_state(self.loaded, ALIGNED))
+        if not self.stops:
+            self.guard.said = said = None  # only what was sound is remembered: the loss may still be lost
         self.over = said is not None
         return {"collapsed": said} if said else {}
+
+    def lost(self, step: int) -> None:
+        """Judged in ``compute_loss``, before anything is made of it."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         indices = inputs["indices"]

@@ -81,7 +81,7 @@ def calibrate(
     some = list(pairs.select(range(min(config.calibration_prompts, len(pairs)))))
     rungs = _climb(loaded, some, [0.0, *alphas], config, limits, shift_of(config, list(unit)), progress)
     base, rungs = rungs[0], rungs[1:]
-    allowed = float(base.drifted.mean()) + config.drift_limit
+    allowed = min(1.0, float(base.drifted.mean()) + config.drift_limit)
     chosen, reason = choose(rungs, allowed, choose_alpha(unit, WITHOUT_GAIN))
     return {
         "points": [_point(rung, mean, allowed) for rung in rungs],

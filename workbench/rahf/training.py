@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -151,6 +152,13 @@ class StageTrainer(Trainer):
         """What a look's figures mean, to stand beside them in the event."""
         return {}
 
+    def lost(self, step: int) -> None:
+        """The loss is no number any more, and nothing can be learned after that. Raises UserError."""
+        raise UserError(
+            f"The loss of step 1 is no number any more at step {step} of {self.args.max_steps}: start again with a lower "
+            f"learning rate of step 1 (this run's was {self.args.learning_rate:g})."
+        )
+
     def compute_loss_context_manager(self) -> contextlib.ExitStack:
         """All weights are trained in float32; the passes themselves stay in the model's own number format."""
         contexts = super().compute_loss_context_manager()
@@ -228,6 +236,8 @@ class _Watcher(TrainerCallback):
             return
         numbers = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
         self._report(state, **numbers, **self.trainer.measured)
+        if not math.isfinite(logs["loss"]):
+            self.trainer.lost(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
         last = state.global_step >= state.max_steps
