@@ -34,6 +34,14 @@ def run_of(visitor):
     return state.run_of(state.open_workspace(visitor))
 
 
+def test_a_run_of_another_version_leaves_the_step_usable():
+    name = state.new_visitor()
+    state.change(name, run=store.create("align", QUICK | {"a_setting_of_old": 3}, owner=name).id)
+    assert align_preview.drawn(name) == {"shown": True, "ready": False}
+    (run_of(name).path / "config.yaml").write_text("a: [")
+    assert align_preview.drawn(name) == {"shown": True, "ready": False}
+
+
 def test_strengths_are_tried_once_step_1_is_done(visitor):
     assert align_preview.drawn(state.new_visitor()) == {"shown": False}
     assert align_preview.drawn(visitor) == {"shown": True, "ready": False}

@@ -59,7 +59,10 @@ def can_preview(run: Run) -> bool:
 
     if run.kind != "align" or not run.status().get("layers"):
         return False
-    names = RunConfig.from_dict(run.config()).instructed_adapters
+    try:
+        names = RunConfig.from_dict(run.config()).instructed_adapters
+    except UserError:  # damaged, or the settings of another version
+        return False
     return all(has_adapter(run.path / "instructed" / name) for name in names)
 
 
