@@ -408,3 +408,37 @@ def test_instructions_of_a_value_and_texts_of_ones_own():
     for name, (positive, negative) in INSTRUCTIONS.items():
         RunConfig(positive=positive, negative=negative)
         assert value_of(positive, negative) == name
+
+
+# -- the number format -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("foundation", ["base", "instructed"])
+def test_a_run_of_another_device_keeps_its_number_format(where, tmp_path, monkeypatch, foundation):
+    """On a GPU "auto" is bfloat16 and on a CPU float32: whoever takes up such a run elsewhere has the same weights."""
+    import workbench.models as models
+    from workbench.evaluation import evaluate
+    from workbench.runs import loading, store
+
+    material, elsewhere, asked = where(), tmp_path / "run", []
+    picked = models.pick_dtype
+
+    def on_a_gpu(dtype, device):
+        return torch.bfloat16 if dtype == "auto" else picked(dtype, device)
+
+    settings = QUICK | material | {"foundation": foundation, "checkpoint_every": 1, "align_steps": 3}
+    made = store.create("align", RunConfig.from_dict(settings).to_dict(), folder=elsewhere)
+    with monkeypatch.context() as there, pytest.raises(Stopped):
+        there.setattr(models, "pick_dtype", on_a_gpu)
+        run(
+            elsewhere,
+            lambda event: asked.append(event.stage == "align" and event.step == 1),
+            lambda: any(asked),
+            **settings,
+        )
+    assert keep_partial(RunConfig.from_dict(settings), elsewhere)["steps"] >= 1
+    run(elsewhere, **settings)
+    assert loading.load_run(made, "cpu").dtype == torch.bfloat16
+    pairs = PreferencePairs.from_pairs(list(some_pairs())[:4])
+    assert [row["name"] for row in evaluate([elsewhere], pairs, judge="none")["models"]] == ["base", "run"]
+    assert export(elsewhere, tmp_path / "merged", merge=True)["bytes"] > 0

@@ -20,7 +20,7 @@ from workbench.pairs import PreferencePairs, prompt_text
 from workbench.progress import QUIET, Progress
 from workbench.rahf.adapters import activate, load_adapter
 from workbench.rahf.config import RunConfig
-from workbench.rahf.results import read_result
+from workbench.rahf.results import number_format, read_result
 from workbench.stamp import check, stamp
 from workbench.statistics import bootstrap, wilson
 from workbench.tokens import Encoded, Limits
@@ -227,7 +227,8 @@ def evaluate(
         raise UserError("The runs have different base models: evaluate those of one model at a time.")
     first = configs[0]
     progress("load", message="Loading the model")
-    loaded = load_model(first.model, device=device, dtype=first.dtype, quantization=first.quantization)
+    dtype = number_format(Path(folders[0]), first.dtype)
+    loaded = load_model(first.model, device=device, dtype=dtype, quantization=first.quantization)
     decider = choose_judge(judge, pairs.source, loaded, None, None)
     if decider is None and judge != "none":
         from workbench.pairs import load_pairs

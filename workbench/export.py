@@ -89,6 +89,7 @@ def _need_own_adapter(folder: Path, result: dict[str, Any]) -> None:
 def _merge(folder: Path, to: Path, result: dict[str, Any], progress: Progress) -> None:
     from workbench.models import load_model
     from workbench.rahf.adapters import load_adapter
+    from workbench.rahf.results import number_format
 
     bits = result["config"].get("quantization", "none")
     if bits != "none":
@@ -97,7 +98,8 @@ def _merge(folder: Path, to: Path, result: dict[str, Any], progress: Progress) -
             "export the adapter alone."
         )
     progress("load", message="Loading the model")
-    loaded = load_model(result["config"]["model"], device="cpu", dtype=result["config"]["dtype"])
+    dtype = number_format(folder, result["config"]["dtype"])
+    loaded = load_model(result["config"]["model"], device="cpu", dtype=dtype)
     load_adapter(loaded, folder / "adapter", "aligned")
     progress("save", message="Merging and saving")
     merged = loaded.model.merge_and_unload(adapter_names=["aligned"])

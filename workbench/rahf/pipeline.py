@@ -41,12 +41,11 @@ from workbench.rahf.config import RunConfig
 from workbench.rahf.estimate import write_down
 from workbench.rahf.instruct import instruct, judge_step1
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples
-from workbench.rahf.results import CHOSEN
+from workbench.rahf.results import CHOSEN, MADE_OF, number_format
 from workbench.rahf.training import check_optimizer
 from workbench.stamp import check, stamp
 from workbench.tokens import Limits
 
-MADE_OF = "made_of.json"
 SAMPLES = 6  # answers shown of each look
 SIDES = 2  # prompts whose answers show what step 1 taught
 MOST_SCORED = 400  # pairs that suffice to choose blocks by
@@ -141,7 +140,8 @@ def _set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
     pairs = load_pairs(config.pairs, progress=progress)
     split = config.split(pairs)
     progress("load", message="Loading the model")
-    loaded = load_model(config.model, config.device, config.dtype, quantization=config.quantization)
+    dtype = number_format(folder, config.dtype)
+    loaded = load_model(config.model, config.device, dtype, quantization=config.quantization)
     check_optimizer(config.optimizer, loaded.device)
     config.check_layers(loaded.n_blocks)
     extra = loaded.boundary.instruction_tokens(config.positive, config.negative) if config.uses_instructions else 0
@@ -169,7 +169,7 @@ def _made_of(
     now = stamp(loaded.fingerprint, pairs.fingerprint, config.seed)
     before = read_json(folder / MADE_OF)
     if before is None:
-        write_json(folder / MADE_OF, now)
+        write_json(folder / MADE_OF, now | {"dtype": str(loaded.dtype).removeprefix("torch.")})
     elif said := check(before, now, "this run"):
         progress("load", message=said)
     return now
@@ -406,7 +406,8 @@ def keep_partial(config: RunConfig, folder: Path) -> dict[str, int] | None:
             write_whole(home / "adapter_config.json", (last.path / "adapter_config.json").read_text(encoding="utf-8"))
             write_weights(home, tensors, about)
         else:
-            loaded = load_model(config.model, "cpu", config.dtype, quantization=config.quantization)
+            dtype = number_format(folder, config.dtype)
+            loaded = load_model(config.model, "cpu", dtype, quantization=config.quantization)
             below = config.instructed_adapters[0]
             load_adapter(loaded, folder / "instructed" / below, below)
             load_adapter(loaded, last.path, ALIGNED)

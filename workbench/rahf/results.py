@@ -11,6 +11,7 @@ from workbench.jsonfile import read_json
 
 CHOSEN = "chosen.json"  # what step 3 was begun with
 RESULT = "result.json"
+MADE_OF = "made_of.json"  # the stamp of everything the run made
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -27,6 +28,12 @@ def read_result(folder: Path) -> dict[str, Any]:
     if (chosen := read_json(folder / CHOSEN)) is None:
         raise UserError(f"What the run {folder.name} had chosen can no longer be read: resume it to its end.")
     return chosen | {"partial": kept, "steps": kept["steps"], "held_out": None}
+
+
+def number_format(folder: Path, asked: str) -> str:
+    """The number format that a run computes in: the one it took when it began, so that "auto" means the same when it goes
+    on, or is asked, on another device (the same weights in another format would be other weights); else ``asked``."""
+    return (read_json(folder / MADE_OF) or {}).get("dtype") or asked
 
 
 def _kept(weights: Path) -> dict[str, int] | None:

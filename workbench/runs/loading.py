@@ -40,8 +40,11 @@ def load_run(run: Run, device: str | None = None, dtype: str | None = None, adap
         need_adapter(run)
     from workbench.models import load_model
 
+    from workbench.rahf.results import number_format
+
     config = run.config()
-    where = {"device": device or config.get("device", "auto"), "dtype": dtype or config.get("dtype", "auto")}
+    dtype = dtype or number_format(run.path, config.get("dtype", "auto"))
+    where = {"device": device or config.get("device", "auto"), "dtype": dtype}
     loaded = load_model(config["model"], **where, quantization=config.get("quantization", "none"))
     made_of = files.read_json(run.path / "made_of.json") or {}
     check({"model": made_of.get("model")}, {"model": loaded.fingerprint}, f"run {run.id}")

@@ -62,7 +62,13 @@ def separability(config: dict[str, Any], folder: Path, progress: Progress) -> di
 
     pairs = load_pairs(config["pairs"], progress=progress)
     where = {"device": config.get("device", "auto"), "dtype": config.get("dtype", "auto")}
-    held = run.config().get("quantization", "none") if run is not None else "none"  # as the run's own base is held
+    held = "none"
+    if run is not None:  # as the run's own base is held
+        from workbench.rahf.results import number_format
+
+        held = run.config().get("quantization", "none")
+        if where["dtype"] == "auto":
+            where["dtype"] = number_format(run.path, run.config().get("dtype", "auto"))
     loaded = load_model(config.get("model", "demo"), local=config.get("local", True), quantization=held, **where)
     compared: dict[str, Any] = {}
     if run is not None:
