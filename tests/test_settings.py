@@ -88,7 +88,9 @@ def test_a_run_of_epochs_counts_its_real_steps_everywhere(where, tmp_path):
     three = config.steps_of("align", config.answers_of(parts["fit"]))
     assert one == -(-parts["instruct"] // 4) and three == -(-(2 * parts["fit"] // 4) // 2)
     assert (result["instructed"]["steps"], result["steps"]) == (2 * one, three)
-    for stage, total in (("instruct", one), ("align", three)):
+    for stage, total in (("instruct", 2 * one), ("align", three)):  # of Dual's two models together
+        steps = [event.step for event in events if event.stage == stage and event.step]
+        assert steps == sorted(steps) and steps[-1] == total
         assert {event.total for event in events if event.stage == stage and event.step} == {total}
     assert keep_partial(config, tmp_path / "run") == {"steps": three, "of": three}
 

@@ -88,8 +88,8 @@ def instruct(
     """Train one adapter (or all weights) of step 1 on the pairs and leave it in ``loaded``: "instructed" (SCIT),
     "chosen" or "rejected" (Dual: the side it is fine-tuned on).
 
-    Checkpoints go to ``folder``; called again after a stop it goes on from the last one. Returns steps, seconds and
-    losses. Raises Stopped.
+    Checkpoints go to ``folder``; called again after a stop it goes on from the last one. Events count the steps of all
+    models of the stage. Returns steps, seconds and losses. Raises Stopped.
     """
     full = config.instruct_tuning == "full"
     if full:
@@ -120,6 +120,8 @@ def instruct(
     )
     if config.method == "scit":
         trainer.smoothing = config.label_smoothing
+    each, place = config.steps_of("instruct", len(pairs)), config.instructed_adapters.index(adapter)
+    trainer.before, trainer.after = each * place, each * (len(config.instructed_adapters) - 1 - place)
     try:
         return trainer.run()
     finally:

@@ -228,22 +228,23 @@ def _instruct(bench: Bench, notes: _Notes) -> int:
     """Step 1: train the instructed adapters that are not in the folder yet. Returns optimiser steps."""
     config = bench.config
     steps = config.steps_of("instruct", len(bench.split.instruct))
-    for adapter in config.instructed_adapters:
+    total = steps * len(config.instructed_adapters)
+    for number, adapter in enumerate(config.instructed_adapters, 1):
         home = bench.folder / "instructed" / adapter
         if whole_adapter(home):
             load_adapter(bench.loaded, home, adapter)
             continue
         shutil.rmtree(home, ignore_errors=True)
         checkpoints = bench.folder / "checkpoints" / adapter
-        done = notes.timed(
+        notes.timed(
             "instruct",
             lambda adapter=adapter, checkpoints=checkpoints: instruct(
                 bench.loaded, bench.split.instruct, config, adapter, bench.limits, checkpoints, bench.progress
             ),
         )
         save_adapter(bench.loaded, adapter, home, bench.stamp)
-        bench.progress("instruct", done["steps"], steps, f"{adapter} is trained")
-    return steps * len(config.instructed_adapters)
+        bench.progress("instruct", number * steps, total, f"{adapter} is trained")
+    return total
 
 
 def _check(bench: Bench, judge: Judge | None) -> dict[str, Any]:

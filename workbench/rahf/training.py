@@ -101,6 +101,7 @@ class StageTrainer(Trainer):
         self.loaded, self.adapter, self.stage = loaded, adapter, stage
         self.measured: dict[str, Any] = {}
         self.over = False
+        self.before = self.after = 0  # steps of other models that are trained in the same stage
         self.watcher = _Watcher(self, progress, look, look_every)
         super().__init__(
             model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[self.watcher]
@@ -260,7 +261,7 @@ class _Watcher(TrainerCallback):
     def _report(self, state, **metrics) -> None:
         done = state.global_step - self.first_step
         each = (time.monotonic() - self.started) / max(done, 1)
-        left = (state.max_steps - state.global_step) * each
-        self.progress(
-            self.trainer.stage, state.global_step, state.max_steps, check=False, seconds_left=round(left, 1), **metrics
-        )
+        before, after = self.trainer.before, self.trainer.after
+        left = (state.max_steps - state.global_step + after) * each
+        step, total = before + state.global_step, before + state.max_steps + after
+        self.progress(self.trainer.stage, step, total, check=False, seconds_left=round(left, 1), **metrics)

@@ -39,7 +39,6 @@ def load_run(run: Run, device: str | None = None, dtype: str | None = None, adap
     if adapter:
         need_adapter(run)
     from workbench.models import load_model
-
     from workbench.rahf.results import number_format
 
     config = run.config()

@@ -26,7 +26,8 @@ def main(status: dict[str, Any], story: Story, steps: int = 0) -> list[dict[str,
         loss = charts.loss_chart(story.loss, total, state=state)
     else:
         of = int(story.spans["instruct"][3]) or 100
-        loss = charts.loss_chart(story.instruct, of, state=state, sub="stage 1, loss of instructing, by step")
+        sides = "; first the chosen side’s model, then the other’s" if status.get("method") == "dual" else ""
+        loss = charts.loss_chart(story.instruct, of, state=state, sub=f"stage 1, loss of instructing, by step{sides}")
         loss["title"] = loss["title"].replace("The loss", "The instructed model’s loss", 1)
     coherence = charts.coherence_chart(
         story.looks["coherence"], total, base=story.latest.get("base_coherence"), now=now, state=state
