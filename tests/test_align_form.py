@@ -270,6 +270,22 @@ def test_wrong_and_hostile_files_change_nothing(home, tmp_path, text, said):
     assert state.open_workspace(VISITOR) == before and time.monotonic() - began < 5
 
 
+def test_only_a_run_of_the_same_kind_tells_what_an_alpha_means(home):
+    """A start is refused for an alpha that was measured to be too high, so it must have been measured."""
+    result = {"alpha": 0.5, "relative_strength": {"2": 0.8, "3": 0.8}}
+    status = {"method": "scit", "run": "scit-1", "title": "", "kind": "align", "result": result}
+    like, wanted = RunConfig(layers=(2, 3)).to_dict(), {"model": "demo", "pairs": "demo", "method": "scit"}
+    found = align_form.measured([(status, like)], wanted)
+    assert found["mean"] == pytest.approx(1.6) and "collapses" in align_form.alpha_error(0.9, found)
+    for other in (
+        {"states": "completion"},
+        {"foundation": "instructed"},
+        {"instruct_tuning": "full"},
+        {"positive": "x"},
+    ):
+        assert align_form.measured([(status, like | other)], wanted) is None
+
+
 def test_copy_says_which_pairs_and_model_the_run_had(home):
     config = RunConfig.from_dict(
         {"model": "org/other", "pairs": "demo/brief", "align_steps": 21, "layers": [1]}

@@ -14,7 +14,7 @@ from tiny import tiny_model
 from workbench.cli import main
 from workbench.pairs import Pair, PreferencePairs, Report, as_messages, load_pairs
 from workbench.rahf.config import GENERAL, RunConfig
-from workbench.rahf.estimate import estimate, history_row, write_down
+from workbench.rahf.estimate import LIKE, estimate, history_row, write_down
 from workbench.rahf.facts import Device, gather, shape_of
 from workbench.rahf.preflight import outlook, preflight
 
@@ -99,11 +99,12 @@ def test_quantisation_needs_its_package(demo, monkeypatch):
 
 
 def test_strength_is_judged_by_an_earlier_run_s_measurement(demo):
-    like = {"model": "demo", "pairs": "demo", "method": "scit", "foundation": "base", "states": "predicting"}
+    like = {name: getattr(config(), name) for name in LIKE}
     known = replace(demo, history=[{**like, "layers": [4, 6], "strength": 0.4, "ratio": None}])
     assert [told(known, alpha=alpha).get("alpha") for alpha in (0.7, 2.0, 4.0)] == [None, "warn", "stop"]
     assert told(known, alpha=4.0, layers="1,2")["alpha"] == "warn"  # other blocks: nothing is known
-    assert told(known, alpha=4.0, method="dual")["alpha"] == "warn"
+    for other in ({"method": "dual"}, {"states": "completion"}, {"instruct_tuning": "full"}, {"positive": "be honest"}):
+        assert told(known, alpha=4.0, **other)["alpha"] == "warn"
 
 
 def test_a_short_context_is_told_apart_from_a_limit(demo):

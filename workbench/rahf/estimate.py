@@ -42,6 +42,9 @@ OTHER_FILES = 5e6  # bytes of events, answers, scores of blocks
 COLLECTED = 512  # examples that patterns are measured on
 SCORED_PAIRS = 400  # pairs that blocks are chosen by
 
+# settings that decide how long a difference is, and so what an alpha means
+LIKE = ("model", "pairs", "method", "foundation", "states", "instruct_tuning", "positive", "negative")
+
 START_SECONDS = 5.0  # imports and reading the model, on the machine the constants were fitted on
 CALLS_A_BLOCK = 45.0  # small layers that a call of a block costs as much time as
 CALLS_AN_ADAPTER = 5.0  # and each linear layer with an adapter on top
@@ -389,12 +392,12 @@ class Speed:
 
 
 def history_row(config: dict[str, Any], result: dict[str, Any], seconds: float) -> dict[str, Any] | None:
-    """What a finished run teaches: its model, pairs, method, device, foundation, states and blocks; ``ratio``, its
-    ``seconds`` over the unscaled estimate it began with, None where it had none or ended early; and ``strength``, the mean
-    relative strength a unit of alpha, None where it was not measured. None if it teaches neither."""
+    """What a finished run teaches: its device, blocks, and settings of ``LIKE``; ``ratio``, its ``seconds`` over the
+    unscaled estimate it began with, None where it had none or ended early; and ``strength``, the mean relative strength a
+    unit of alpha, None where it was not measured. None if it teaches neither."""
     guess = (result.get("estimated") or {}).get("unscaled_seconds")
     early = result.get("ended") == "collapse"
-    row = {name: config.get(name) for name in ("model", "pairs", "method", "device", "foundation", "states")}
+    row = {name: config.get(name) for name in (*LIKE, "device")}
     row |= {"layers": result.get("layers"), "ratio": None if early or not guess or not seconds else seconds / guess}
     strength, alpha = result.get("relative_strength"), result.get("alpha")
     known = isinstance(strength, dict) and strength and alpha

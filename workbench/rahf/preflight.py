@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
-from workbench.rahf.estimate import Estimate, Plan, estimate, memory_parts
+from workbench.rahf.estimate import LIKE, Estimate, Plan, estimate, memory_parts
 from workbench.rahf.facts import Facts, gather, reader_of, shape_of
 
 if TYPE_CHECKING:
@@ -290,9 +290,7 @@ def _strength(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 def _measured(config: RunConfig, facts: Facts) -> float | None:
     """The mean relative strength a unit of alpha, from the newest earlier run that is like this one."""
     for row in facts.history:
-        like = all(
-            row.get(name) == getattr(config, name) for name in ("model", "pairs", "method", "foundation", "states")
-        )
+        like = all(row.get(name) == getattr(config, name) for name in LIKE)
         blocks = config.layers is None or list(config.layers) == list(row.get("layers") or [])
         if like and blocks and row.get("strength"):
             return float(row["strength"])

@@ -33,6 +33,8 @@ WAY_INFO = {
     "alpha": "Used as it is. What it means depends on the model: look at the relative strength.",
 }
 COLLAPSE, RISK = 1.0, 0.5  # relative strengths at which answers collapse, and begin to
+# settings that decide how long a difference is
+LIKE = ("foundation", "states", "instruct_tuning", "positive", "negative")
 ANY_STRENGTH = "0.3"  # a relative strength to begin with
 
 
@@ -187,14 +189,16 @@ def measured(statuses: list[tuple[dict[str, Any], dict[str, Any]]], wanted: dict
     """What an earlier run measured of the shift per unit of alpha: {mean, blocks, run, alpha}, or None.
 
     ``statuses`` are (status, config) of this visitor's runs, newest first. Strength is linear in alpha as long as
-    model, pairs, method and blocks are the same.
+    model, pairs, method, blocks, and what is trained and fitted (``LIKE``) are the same.
     """
+    usual = {name: known_fields()[name].default for name in LIKE}
     for status, config in statuses:
         result = status.get("result") or {}
         strength, alpha = result.get("relative_strength"), result.get("alpha")
         same = all(config.get(name) == wanted.get(name) for name in ("model", "pairs")) and status.get(
             "method"
         ) == wanted.get("method")
+        same = same and all(config.get(name, value) == wanted.get(name, value) for name, value in usual.items())
         blocks = sorted(int(block) for block in strength) if isinstance(strength, dict) and strength else []
         if same and blocks == sorted(wanted.get("layers") or blocks) and blocks and alpha:
             per = {int(block): float(value) / alpha for block, value in strength.items()}
