@@ -16,7 +16,9 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     column, start = page.locator("#rw-settings"), page.get_by_role("button", name="Start SCIT")
     preset, steps = page.get_by_label("Preset", exact=True), page.get_by_label("Steps of step 3", exact=True)
     expect(start).to_be_enabled()
-    expect(page.locator("#rw-before dl")).to_contain_text("Memory, at its peak")
+    expect(page.locator("#rw-outlook dl")).to_contain_text("Memory, at its peak")
+    names = page.evaluate("[...document.querySelectorAll('[id^=rw-]')].map((node) => node.id)")
+    assert sorted(names) == sorted(set(names))  # a name is one place
 
     # A preset whose blocks this model does not have: one sentence, a way out, and nothing typed is lost.
     unfold(page)
@@ -29,7 +31,7 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     page.get_by_role("button", name="Use blocks 2 and 3 of step 2").click()
     expect(page.locator("#rw-bad-layers")).to_have_count(0)
     expect(page.get_by_role("radio", name="Set alpha by hand")).to_be_checked()
-    page.locator("#rw-before").get_by_role("button", name="Alpha").click()
+    page.locator("#rw-outlook").get_by_role("button", name="Alpha").click()
     expect(page.get_by_label("Strength, alpha", exact=True)).to_be_focused()
     page.get_by_role("button", name=re.compile("Undo: preset")).click()
     expect(steps).to_have_value("33")

@@ -72,26 +72,31 @@ def drawn(visitor: str) -> dict[str, Any]:
     rows = [row for _, rows in align_story.story_of(run).samples[:1] for row in rows[:1]]
     prompt = next((str(row.get("prompt") or "") for row in rows), "")
     empty = {"prompt": prompt[:LONGEST], "texts": [], "live": False, "seconds": None}
-    return {"shown": True, "ready": True, "rungs": rungs, "chosen": taken(run, rungs), "run": run.id} | (said or empty)
+    # who answers at alpha 0, and is moved
+    who = "Instructed model" if run.config().get("foundation") == "instructed" else "Base"
+    about = {"shown": True, "ready": True, "rungs": rungs, "chosen": taken(run, rungs), "run": run.id, "who": who}
+    return about | (said or empty)
 
 
 def ladder(run: Run) -> list[dict[str, Any]]:
-    """The strengths to try: alpha; relative strength and drift where the run measured them. The first is 0."""
+    """The strengths to try: alpha; relative strength and drift where the run measured them. The first is 0; the run's own
+    is one of them once it is known."""
     from workbench.jsonfile import read_json
 
     story = align_story.story_of(run)
     found = read_json(run.path / "calibration.json") or {}
     points = found.get("points") or []
     rungs = [{key: point.get(key) for key in ("alpha", "relative_strength", "drift")} for point in points]
-    if not rungs:
-        alpha = _alpha(run)
-        strength = story.latest.get("relative_strength") or {}
-        mean = sum(strength.values()) / len(strength) / alpha if strength and alpha else None
-        alphas = sorted({*ALPHAS, *([alpha] if alpha else [])})
-        rungs = [
-            {"alpha": one, "relative_strength": round(one * mean, 4) if mean else None, "drift": None} for one in alphas
-        ]
-    return [{"alpha": 0.0, "relative_strength": 0.0, "drift": None}, *rungs]
+    alpha, strength = _alpha(run), story.latest.get("relative_strength") or {}
+    mean = sum(strength.values()) / len(strength) / alpha if strength and alpha else None
+    more = [] if rungs else list(ALPHAS)
+    if alpha and all(abs(rung["alpha"] - alpha) > 0.02 * alpha for rung in rungs):
+        more.append(alpha)
+    rungs += [
+        {"alpha": one, "relative_strength": round(one * mean, 4) if mean else None, "drift": None} for one in {*more}
+    ]
+    zero = {"alpha": 0.0, "relative_strength": 0.0, "drift": None}
+    return [zero, *sorted(rungs, key=lambda rung: rung["alpha"])]
 
 
 def taken(run: Run, rungs: list[dict[str, Any]]) -> int:

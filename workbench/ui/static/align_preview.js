@@ -24,7 +24,7 @@
     const { el } = kit();
     if (!data.shown) return [];
     const head = el('header', null, el('div', null, el('h2', null, 'Steering without training'),
-      el('p', null, 'What a strength does before it is fitted: the difference between the two sides of step 1, added while the base answers.')));
+      el('p', null, 'What a strength does before it is fitted: the difference between the two sides of step 1, added while ' + (data.who === 'Base' || !data.who ? 'the base' : 'the instructed model') + ' answers.')));
     if (!data.ready) return el('section', { class: 'panel' }, head, el('p', { class: 'sm q' }, 'Strengths can be tried here once step 1 of the run is done.'));
     if (local.run !== data.run) { local.run = data.run; local.at = null; local.text = null; }
     const at = place(data, local);
@@ -45,7 +45,7 @@
           'aria-valuetext': [`alpha ${alpha}`, strength(rung)].filter(Boolean).join(', ') }),
         el('span', { class: 'sm q' }, [strength(rung), taken].filter(Boolean).join('; '))),
       el('div', { class: 'duo' },
-        answer('base', 'Base', 'alpha 0', data.texts[0], data, typeof data.seconds === 'number' ? `${last} strengths answered in ${data.seconds.toFixed(1)} s` : ''),
+        answer('base', data.who, 'alpha 0', data.texts[0], data, typeof data.seconds === 'number' ? `${last} strengths answered in ${data.seconds.toFixed(1)} s` : ''),
         answer('aligned', 'Steered', `alpha ${alpha}`, data.texts[at], data, drift)));
   }, ({ host, local, redraw, send }) => {
     const ask = () => {

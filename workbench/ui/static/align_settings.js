@@ -104,7 +104,7 @@
   /* Before the start: what stands in the way, and what it will cost. */
   const before = (check) => {
     const { el, icon } = kit();
-    return el('div', { class: 'before', id: 'rw-before', 'data-key': 'before' },
+    return el('div', { class: 'before', id: 'rw-outlook', 'data-key': 'before' },
       el('div', { class: 'between' }, el('h3', null, 'Before the start'),
         el('span', { class: 'xs q', role: 'status' }, check.working ? 'looking at these settings \u2026' : '')),
       el('div', { class: check.working ? 'old' : null },
