@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from workbench.errors import Stopped, UserError
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.progress import Progress
+from workbench.rahf.calibrate import STEEPEST
 from workbench.rahf.checkpoints import last_checkpoint, prune, seal
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align
@@ -209,7 +210,7 @@ def test_a_relative_strength_that_was_set_is_the_one_that_is_fitted(material, tm
     untaught = {"method": "dual", "instruct_steps": 1, "instruct_rate": 1e-9, "relative_strength": 0.3}
     result = run(tmp_path / "untaught", events.append, **untaught, **small, **where)
     said = [event.message for event in events if event.stage == "patterns" and event.message]
-    assert result["alpha"] == 10 and "not by the 0.3 aimed at" in said[-1]
+    assert result["alpha"] == STEEPEST and "not by the 0.3 aimed at" in said[-1]
 
 
 def test_odd_settings_files_are_one_sentence(tmp_path):
