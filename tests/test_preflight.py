@@ -13,6 +13,7 @@ from tiny import tiny_model
 
 from workbench.cli import main
 from workbench.pairs import Pair, PreferencePairs, Report, as_messages, load_pairs
+from workbench.rahf import facts as facts_module
 from workbench.rahf.config import GENERAL, RunConfig
 from workbench.rahf.estimate import LIKE, estimate, history_row, write_down
 from workbench.rahf.facts import Device, gather, shape_of
@@ -105,6 +106,21 @@ def test_strength_is_judged_by_an_earlier_run_s_measurement(demo):
     assert told(known, alpha=4.0, layers="1,2")["alpha"] == "warn"  # other blocks: nothing is known
     for other in ({"method": "dual"}, {"states": "completion"}, {"instruct_tuning": "full"}, {"positive": "be honest"}):
         assert told(known, alpha=4.0, **other)["alpha"] == "warn"
+
+
+def test_passes_over_a_file_of_which_the_first_rows_were_read_say_so(tmp_path, monkeypatch):
+    pairs_of(60).to_jsonl(tmp_path / "many.jsonl")
+    monkeypatch.setattr(facts_module, "LARGE_FILE", 1000)
+    monkeypatch.setattr(facts_module, "FIRST_ROWS", 40)
+
+    def notes(**settings):
+        found = outlook(config(pairs=str(tmp_path / "many.jsonl"), **settings))["problems"]
+        return [item["text"] for item in found if "first rows" in item["text"]]
+
+    assert "(40 pairs)" in notes(instruct_epochs=2)[0] and notes(align_epochs=1) and not notes()
+    monkeypatch.setattr(facts_module, "FIRST_ROWS", 61)  # it was read to its end
+    facts_module._files._made.clear()
+    assert not notes(instruct_epochs=2)
 
 
 def test_a_short_context_is_told_apart_from_a_limit(demo):

@@ -8,7 +8,7 @@ from tiny import PAIRS, tiny_model
 
 from workbench.errors import UserError
 from workbench.runs import bin, create, list_runs
-from workbench.ui import answers, layers_runs, page, pairs_data, quota, state
+from workbench.ui import answers, layers_runs, page, pairs_data, quota, state, step_align
 
 
 @pytest.fixture
@@ -62,6 +62,18 @@ def test_a_full_quota_is_told_before_anything_is_written(visitor, tmp_path):
     assert sorted(workspace.folder.iterdir()) == before and [one.id for one in list_runs(all=True)] == [run.id]
     other = state.new_visitor()
     pairs_data.take_text(other, '{"prompt": "a", "chosen": "b", "rejected": "c"}')  # others have room of their own
+
+
+def test_a_run_that_would_write_more_than_is_left_does_not_start(visitor, monkeypatch):
+    state.change(visitor, pairs={"kind": "bundled", "source": "demo", "name": "polite-demo", "count": 601})
+    with pytest.raises(UserError, match="this would add"):  # the demo's adapters and checkpoints are larger than 0.2 MB
+        step_align.start(visitor)
+    assert not list_runs(all=True)
+    started = []
+    monkeypatch.setattr("workbench.runs.worker.submit", started.append)
+    monkeypatch.setenv("RAHF_QUOTA", "4e9")
+    step_align.start(visitor)
+    assert [run.id for run in started] == [run.id for run in list_runs()]
 
 
 def test_deleted_runs_make_room_the_oldest_first(visitor):

@@ -86,8 +86,8 @@ class Facts:
     where each goes: 0 to step 1, 1 to step 3, 2 held out; ``pairs`` counts all of them and ``parts`` all by side.
     ``instruction`` is how many tokens p+ or p- adds; ``same_answers`` the share of pairs whose two answers are equal;
     ``encode_seconds`` what making the token ids of one sequence takes; ``oracle`` whether rules judge the answers;
-    ``missing_bytes`` what must be downloaded first; ``too_few`` why the pairs cannot be split (else empty); ``history``
-    finished runs (see ``estimate.history_row``).
+    ``missing_bytes`` what must be downloaded first; ``first_rows`` whether of a large file only those were read;
+    ``too_few`` why the pairs cannot be split (else empty); ``history`` finished runs (see ``estimate.history_row``).
     """
 
     shape: Shape
@@ -104,6 +104,7 @@ class Facts:
     bytes_a_weight: float
     disk_free: int
     missing_bytes: int = 0
+    first_rows: bool = False
     too_few: str = ""
     history: Sequence[dict[str, Any]] = field(default=())
 
@@ -127,6 +128,7 @@ def gather(
     where = pick_device(config.device)
     dtype = pick_dtype(config.dtype, where)
     reader = reader_of(config.model, local)
+    first_rows = pairs is None and _state_of(config.pairs)[2] > LARGE_FILE
     pairs = pairs if pairs is not None else _pairs(config.pairs, local)
     shape = shape_of(config.model, config.lora_targets, reader.context, local)
     sides, too_few = _sides(config, pairs)
@@ -139,6 +141,7 @@ def gather(
         pairs=len(pairs),
         parts=tuple(int((sides == side).sum()) for side in range(3)),
         too_few=too_few,
+        first_rows=first_rows and pairs.report.read >= FIRST_ROWS,
         instruction=instruction if config.uses_instructions else 0,
         same_answers=text["same"],
         encode_seconds=text["seconds"],

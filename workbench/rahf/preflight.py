@@ -52,7 +52,8 @@ def outlook(
 ) -> dict[str, Any]:
     """Everything to be told before a start, as plain JSON values: ``problems`` (worst first), ``seconds``,
     ``seconds_low``, ``seconds_high``, ``memory_bytes``, ``free_memory_bytes``, ``disk_bytes``, ``free_disk_bytes``,
-    ``parts`` and ``basis``; figures that cannot be told are None. For the arguments see :func:`facts.gather`.
+    ``run_bytes`` (what of the disk's goes into the run's own folder), ``parts`` and ``basis``; figures that cannot be
+    told are None. For the arguments see :func:`facts.gather`.
 
     Never raises UserError: what would be one is a problem that stops.
     """
@@ -69,6 +70,7 @@ def outlook(
     found |= {name: getattr(told, name, None) for name in names}
     found["free_memory_bytes"] = facts.device.free if facts else None
     found["free_disk_bytes"] = facts.disk_free if facts else None
+    found["run_bytes"] = told.disk_bytes - facts.missing_bytes if told else None
     return found | {"parts": told.parts if told else {}, "basis": told.basis if told else ""}
 
 
@@ -113,6 +115,13 @@ def _pairs(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         yield Problem("stop", "pairs", facts.too_few)
         return
     instruct, fit, held_out = facts.parts
+    if facts.first_rows and (config.instruct_epochs or config.align_epochs):
+        yield Problem(
+            "note",
+            "pairs",
+            f"Only the first rows of this large file were read ({facts.pairs} pairs), so passes over all of it will take "
+            "longer than is told here; a number of steps in place of passes can be told.",
+        )
     if held_out < FEW_HELD_OUT:
         from workbench.statistics import wilson
 

@@ -40,7 +40,7 @@ _at_once = threading.Semaphore(2)
 
 
 def look(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
-    """What is known of these settings now: {problems, rows, basis, working}. Never waits."""
+    """What is known of these settings now: {problems, rows, basis, run_bytes, working}. Never waits."""
     desk = _desks.get(workspace.visitor, Desk)
     key = key_of(workspace, values)
     with desk.moved:
@@ -66,7 +66,7 @@ def wait(workspace: Workspace, values: dict[str, Any], seconds: float = 10.0) ->
 
 def nothing() -> dict[str, Any]:
     """The outcome where nothing is known."""
-    return {"problems": [], "rows": [], "basis": "", "working": False}
+    return {"problems": [], "rows": [], "basis": "", "run_bytes": 0, "working": False}
 
 
 def key_of(workspace: Workspace, values: dict[str, Any]) -> str:
@@ -133,7 +133,8 @@ def outcome(workspace: Workspace, values: dict[str, Any]) -> dict[str, Any]:
         local=state.folders_allowed(),
     )
     problems = [problem(one["severity"], one["field"], one["text"]) for one in told["problems"]]
-    return nothing() | {"problems": problems, "rows": cost_rows(told), "basis": told["basis"] or ""}
+    found = {"problems": problems, "rows": cost_rows(told), "basis": told["basis"] or ""}
+    return nothing() | found | {"run_bytes": told["run_bytes"] or 0}
 
 
 def problem(severity: str, name: str, text: str) -> dict[str, Any]:
