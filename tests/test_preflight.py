@@ -84,6 +84,7 @@ TIGHT = replace(ROOMY, free=int(1.5 * 2**30))
         ({}, {"same_answers": 0.9}, "pairs", "warn"),
         ({}, {"parts": (300, 300, 20)}, "held_out", "warn"),
         ({}, {"parts": (20, 20, 200)}, "pairs", "warn"),
+        ({"evaluate_prompts": 3}, {}, "evaluate_prompts", "warn"),
         ({"align_steps": 10**6}, {}, "device", "note"),
         ({}, {"missing_bytes": 15 * 10**9}, "model", "note"),
     ],

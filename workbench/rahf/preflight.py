@@ -26,6 +26,7 @@ COLLAPSE, RISK = 1.0, 0.5  # relative strengths at which answers collapse, and b
 USUAL_ALPHA = 1.0  # what calibration has chosen lies below
 CUT_SHARE = 0.02  # of pairs: fewer long ones are not worth a word
 FEW_HELD_OUT, FEW_LEARNED = 60, 40  # pairs
+FEW_LOOKED = 8  # prompts: of fewer, all may be broken and the interval of coherence still reach half of a good base's
 LEARNS = {"lora": 5e-3, "full": 3e-4}  # steps times rate below which step 1 was never seen to learn
 ALIKE = 0.9  # share of words that p+ and p- have in common
 SAME_ANSWERS = 0.5  # share of pairs with two equal answers
@@ -132,6 +133,14 @@ def _pairs(config: RunConfig, facts: Facts) -> Iterator[Problem]:
             "held_out",
             f"Only {held_out} pairs are held out, so every share of them is known to +-{50 * (high - low):.0f} points at "
             f"best: {'hold out more' if room else 'add pairs'}.",
+        )
+    looked = min(config.evaluate_prompts, held_out)
+    if config.stop_on_collapse and looked < FEW_LOOKED:
+        yield Problem(
+            "warn",
+            "evaluate_prompts" if held_out >= FEW_LOOKED else "held_out",
+            f"A look at {looked} prompts is too little to find that answers have fallen apart, so nothing would stop such a "
+            f"run: look at {FEW_LOOKED} or more.",
         )
     if min(instruct, fit) < FEW_LEARNED:
         part, count = ("step 1", instruct) if instruct <= fit else ("steps 2 and 3", fit)
