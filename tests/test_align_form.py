@@ -270,6 +270,17 @@ def test_wrong_and_hostile_files_change_nothing(home, tmp_path, text, said):
     assert state.open_workspace(VISITOR) == before and time.monotonic() - began < 5
 
 
+def test_a_run_of_another_version_can_be_copied(home):
+    run = create("align", RunConfig(align_steps=21).to_dict() | {"a_setting_of_old": 3}, owner=VISITOR)
+    state.change(VISITOR, run=run.id)
+    step_align.copy(VISITOR)
+    assert draft()["align_steps"] == 21 and "no setting a_setting_of_old: left out" in column()["note"]
+    before = draft()
+    for nonsense in ("", "nothing", 3, None, ["demo"]):
+        step_align.remember(VISITOR, "preset", nonsense)
+    assert draft() == before
+
+
 def test_only_a_run_of_the_same_kind_tells_what_an_alpha_means(home):
     """A start is refused for an alpha that was measured to be too high, so it must have been measured."""
     result = {"alpha": 0.5, "relative_strength": {"2": 0.8, "3": 0.8}}

@@ -145,7 +145,10 @@ def into_draft(values: dict[str, Any], workspace: Workspace) -> tuple[dict[str, 
     draft = {
         name: value
         for name, value in values.items()
-        if name not in align_form.NOT_TYPED and value is not None and not align_fields.same(name, value, under[name])
+        if name in under
+        and name not in align_form.NOT_TYPED
+        and value is not None
+        and not align_fields.same(name, value, under[name])
     }
     draft["strength"] = align_form.way_of(draft)
     try:
@@ -153,7 +156,9 @@ def into_draft(values: dict[str, Any], workspace: Workspace) -> tuple[dict[str, 
         said = ""
     except UserError:
         blocks, said = None, "Its blocks make no sense and were left out."
-    return draft, list(blocks) if blocks is not None else None, f"{others(values, workspace)} {said}".strip()
+    if gone := sorted(set(values) - set(under)):  # of a run that another version made
+        said += f" This version has no setting {', '.join(gone[:5])}: left out."
+    return draft, list(blocks) if blocks is not None else None, f"{others(values, workspace)} {said.strip()}".strip()
 
 
 def others(values: dict[str, Any], workspace: Workspace) -> str:

@@ -296,21 +296,20 @@ def remember(visitor: str, name: str, value: Any) -> None:
 
 
 def choose_preset(visitor: str, name: Any) -> None:
-    """Fill the settings with a preset's, or with the defaults; what was typed can be had back by undo."""
+    """Fill the settings with a preset's; what was typed can be had back by undo."""
     presets = align_form.preset_list()
-    if not isinstance(name, str) or (name and name not in presets):
+    if not isinstance(name, str) or name not in presets:
         return
-    preset = presets.get(name)
-    called = preset.label if preset else "none"
+    preset = presets[name]
 
     def change(draft: dict[str, Any], now: state.Workspace) -> tuple[dict[str, Any], list[int] | None]:
         draft = {"preset": name} | align_form.shared(name) | {key: draft[key] for key in ("method",) if key in draft}
-        if preset and "method" in preset.values:
+        if "method" in preset.values:
             draft.pop("method", None)
-        blocks = preset.values.get("layers") if preset else None
+        blocks = preset.values.get("layers")
         return align_form.place_blocks(draft, list(blocks), now) if blocks else (draft, now.picked)
 
-    redraft(visitor, change, f"preset {called}", note="")
+    redraft(visitor, change, f"preset {preset.label}", note="")
 
 
 def choose_instructions(visitor: str, value: Any) -> None:
