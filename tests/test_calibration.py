@@ -186,11 +186,11 @@ def test_calibration_is_plain_data_and_the_same_every_time(method):
     loaded = taught(names=config.instructed_adapters)
     rows = [Pair(k, as_messages(p["prompt"]), p["chosen"], p["rejected"]) for k, p in enumerate(PAIRS[:5])]
     pairs = PreferencePairs.from_pairs(rows, Report("test", len(rows), len(rows)))
-    found = [calibrate(loaded, pairs, {0: 0.02, 1: 0.04}, config, Limits(64, 32), QUIET) for _ in range(2)]
+    found = [calibrate(loaded, pairs, {0: 0.002, 1: 0.004}, config, Limits(64, 32), QUIET) for _ in range(2)]
     assert found[0] == found[1] == json.loads(json.dumps(found[0]))
     alphas = [point["alpha"] for point in found[0]["points"]]
-    assert alphas == sorted(set(alphas)) and alphas[-1] == 10.0 and found[0]["prompts"] == 4
-    assert all(p["relative_strength"] == pytest.approx(0.03 * p["alpha"], abs=1e-4) for p in found[0]["points"])
+    assert alphas == sorted(set(alphas)) and alphas[-1] == 100.0 and found[0]["prompts"] == 4
+    assert all(p["relative_strength"] == pytest.approx(0.003 * p["alpha"], abs=1e-4) for p in found[0]["points"])
 
 
 def test_the_preview_shifts_what_step_3_fits():

@@ -3,9 +3,9 @@
 Nothing is fitted for it: ``workbench.preview`` draws the answers that a perfect fit would give at each strength, all with
 the same luck, and what the bundled values' oracles say of them agrees with what they say of fitted adapters (README). No
 judge is needed: the *gain* of an answer is how much more likely, a token, the preferred side of step 1 finds it than the
-dispreferred side, less the same for the base's answer. Both sides know the training pairs of step 1, so this is the method's
-own yardstick and no independent witness; and because a broken answer can please it too, an answer that has drifted (unlike
-anything the base would say, stuck, or far too long) gains nothing.
+dispreferred side, less the same for the foundation's own answer. Both sides know the training pairs of step 1, so this
+is the method's own yardstick and no independent witness; and because a broken answer can please it too, an answer that
+has drifted (unlike anything the base would say, stuck, or far too long) gains nothing.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from workbench.statistics import bootstrap, wilson
 from workbench.tokens import Limits
 
 LADDER = (0.06, 0.1, 0.15, 0.2, 0.26, 0.34, 0.44, 0.57, 0.75)  # mean ||alpha v|| / ||h|| over the target blocks
-STEEPEST = 10.0  # no alpha beyond this is tried, however short the difference is: twice the paper's
+STEEPEST = 100.0  # the most that `alpha` may be: a step 1 that moved little gives a short difference, but a right one
 WITHOUT_GAIN = 0.26  # the relative strength that is taken where no strength gains anything
 ROWS = 96  # answers drawn together
 GAIN_IS = (
     "How much more likely, in nats a token, the preferred side of step 1 finds the answers than the dispreferred side does, "
-    "less the same for the base's answers. Answers that have drifted gain nothing."
+    "less the same for the answers that are not moved. Answers that have drifted gain nothing."
 )
 DRIFT_IS = (
-    "The share of answers that are less likely under the base than 99% of its own answers, repeat themselves, or are more "
-    "than twice as long as any answer of the base or of the pairs."
+    "The share of answers that are less likely under the base than 99% of those that are not moved, repeat themselves, or "
+    "are more than twice as long as any of these or of the pairs'."
 )
 
 
@@ -118,7 +118,7 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
             otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
         return otherwise, (
             f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
-            f"nats a token), so alpha {otherwise:.2g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
+            f"nats a token), so alpha {_said(otherwise)} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
             "that makes answers drift or takes an unusual alpha."
         )
     middle = sound.index(best)
@@ -129,9 +129,9 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
         last += 1
     centre = (sound[first].alpha * sound[last].alpha) ** 0.5
     taken = min(sound[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
-    span = f" between {sound[first].alpha:.2g} and {sound[last].alpha:.2g}" if last > first else ""
+    span = f" between {_said(sound[first].alpha)} and {_said(sound[last].alpha)}" if last > first else ""
     return taken.alpha, (
-        f"Alpha {taken.alpha:.2g} gains {taken.gain.mean():.2f} nats a token"
+        f"Alpha {_said(taken.alpha)} gains {_said(round(float(taken.gain.mean()), 2) or float(taken.gain.mean()))} nats a token"
         + (f", as much as any{span}," if span else ", the most,")
         + f" with {taken.drifted.mean():.0%} of answers drifted (at most {allowed:.0%} allowed)."
     )
@@ -140,6 +140,11 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
 def _as_good(rung: Rung, best: Rung) -> bool:
     short = best.gain - rung.gain
     return float(short.mean()) <= float(short.std(ddof=1)) / len(short) ** 0.5 if len(short) > 1 else False
+
+
+def _said(value: float) -> str:
+    """A number with the digits that mean something."""
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _climb(

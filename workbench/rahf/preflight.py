@@ -347,8 +347,8 @@ def _step1(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "warn",
             "instruct_rate",
-            f"{steps} steps at a learning rate of {config.instruct_rate:g} hardly move the weights, so step 1 cannot "
-            f"learn: give it a rate above {wanted:.1g}, or more steps.",
+            f"{steps} steps at a learning rate of {config.instruct_rate:g} hardly move the weights, so step 1 may learn "
+            f"too little: give it a rate above {wanted:.1g}, or more steps.",
         )
     seen = steps * config.instruct_batch * config.accumulation
     if seen < pairs / 2 and seen < 500:

@@ -416,7 +416,7 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
         return [[x, round(min(100.0, max(0.0, 100 * p[key] / scale)), 2)] for x, p in zip(at, points, strict=True)]
 
     gain, drift = drawn("gain", most), drawn("drift", 1.0)
-    title = f"Alpha {short(chosen)} gains {points[best]['gain']:.2f} nats a token, drift {points[best]['drift']:.0%}"
+    title = f"Alpha {short(chosen)} gains {short(points[best]['gain'])} nats a token, drift {points[best]['drift']:.0%}"
     if not met:
         title = f"Alpha {short(chosen)} is taken: no strength gains for sure"
     shown = [i for i in range(len(points)) if len(points) <= 6 or (i - best) % 2 == 0]
