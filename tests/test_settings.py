@@ -328,6 +328,13 @@ def test_a_base_in_few_bits_trains_and_its_adapter_is_for_that_base(where, tmp_p
         export(tmp_path / "run", tmp_path / "merged", merge=True)
 
 
+def test_weights_in_few_bits_do_not_fill_the_log(where, caplog):
+    pytest.importorskip("bitsandbytes")
+    loaded = load_model(where(width=64)["model"], "cpu", quantization="8bit")
+    logits_of(loaded)
+    assert not [record for record in caplog.records if "cast" in record.getMessage()]
+
+
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_gradients_go_through_weights_in_few_bits_also_after_they_have_answered(where, bits):
     pytest.importorskip("bitsandbytes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -202,6 +203,8 @@ def _quantized(quantization: str, dtype: torch.dtype, where: torch.device) -> di
     if quantization == "none":
         return {}
     need_bitsandbytes(f"Holding a model in {quantization[0]} bits", "set quantization to none")
+    # It would say of every layer in every pass that inputs are cast: a run's log would be that and nothing else.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     if where.type == "mps":
         raise UserError("bitsandbytes holds no weights in few bits on mps: set quantization to none, or device to cpu.")
     from transformers import BitsAndBytesConfig
