@@ -257,6 +257,39 @@ def test_full_tuning_makes_a_plain_adapter_and_resumes_bit_for_bit(where, tmp_pa
     )
 
 
+@pytest.mark.parametrize(
+    "settings", [{"method": "dual"}, {"method": "scit", "instruct_tuning": "lora", "lora_rank": 64}]
+)
+def test_the_disk_that_a_run_takes_is_no_more_than_was_told(where, tmp_path, monkeypatch, settings):
+    from workbench.rahf import estimate
+
+    most, prune = [0], training.prune
+
+    def measured(folder, *given):  # when a checkpoint was written, and no earlier one removed
+        files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        most[0] = max(most[0], sum(path.stat().st_size for path in files))
+        prune(folder, *given)
+
+    monkeypatch.setattr(training, "prune", measured)
+    monkeypatch.setattr(estimate, "OTHER_FILES", 5e5)
+    full = {"instruct_tuning": "full", "instruct_steps": 4, "align_steps": 4, "checkpoint_every": 1}
+    run(tmp_path / "run", **full | where(width=64) | settings)
+    told = json.loads((tmp_path / "run" / "estimate.json").read_text())["disk_bytes"]
+    assert most[0] < told < 2 * most[0]
+
+
+def test_checkpoints_that_take_long_to_write_come_seldom(where, tmp_path, monkeypatch):
+    import time as clock
+
+    written, seal = [], training.seal
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)  # as often as it may be
+    monkeypatch.setattr(
+        training, "seal", lambda path, about: (written.append(path), clock.sleep(0.3), seal(path, about))
+    )
+    run(tmp_path / "run", method="scit", instruct_steps=40, **where())
+    assert len([path for path in written if path.parent.name == "instructed"]) <= 5
+
+
 def test_base_and_fully_tuned_answers_side_by_side_are_those_of_each_alone(tmp_path):
     loaded = tiny_model()
     config = RunConfig.from_dict({**QUICK, "instruct_tuning": "full", "instruct_rate": 0.03, "instruct_steps": 4})

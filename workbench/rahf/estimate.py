@@ -38,6 +38,7 @@ LOGITS_TRAINED, LOGITS_SCORED, LOGITS_COMPARED = 5.0, 5.0, 6.0  # float32 copies
 SCORED_TOKENS, COMPARED_TOKENS, ANSWERED_ROWS = 8192, 4096, 64  # as in likelihood, evaluation and generation
 COMPARED_NUMBERS = 2**26  # of a distribution over the vocabulary: see evaluation
 TARGET_BLOCKS = 2  # what the choice of blocks usually takes
+OPTIMISER = {"adamw": 8.0, "adafactor": 0.1, "adamw_8bit": 2.0}  # bytes a trained weight that its states take
 OTHER_FILES = 5e6  # bytes of events, answers, scores of blocks
 COLLECTED = 512  # examples that patterns are measured on
 SCORED_PAIRS = 400  # pairs that blocks are chosen by
@@ -180,7 +181,7 @@ def memory_parts(plan: Plan) -> dict[str, float]:
     weights = shape.blocks * shape.block_weights * a_block_weight + shape.other_weights * wide
     adapter = shape.lora_rank * config.lora_rank * shape.blocks  # parameters
     trained = shape.weights if plan.full else adapter
-    states = {"adamw": 8.0, "adafactor": 0.1, "adamw_8bit": 2.0}[config.optimizer]
+    states = OPTIMISER[config.optimizer]
     # a full fine-tuning is a copy of all weights, in float32 while it is trained
     copies = plan.models * shape.weights * wide + shape.weights * (4.0 - wide) if plan.full else 0.0
     parts = {
@@ -256,12 +257,16 @@ def patterns_bytes(plan: Plan) -> float:
 
 
 def disk_bytes(plan: Plan) -> float:
-    """What the run's folder will hold at most (step 1, two checkpoints with their optimiser, the adapter), and what must
-    be downloaded."""
+    """What the run's folder will hold at most, and what must be downloaded: each model of step 1 and two checkpoints of
+    it with their optimiser (they stay to the end, to make a damaged one again), and while the last of the run's own is
+    written three of it, or of step 3."""
     adapter = 4.0 * plan.shape.lora_rank * plan.config.lora_rank * plan.shape.blocks
+    states = OPTIMISER[plan.config.optimizer]
+    fitted = adapter * (4.0 + states) / 4.0 + adapter  # and the adapter of the last sound look
     instructed = plan.shape.weights * plan.facts.bytes_a_weight if plan.full else adapter
-    checkpoint = 12.0 * plan.shape.weights if plan.full else 3 * adapter
-    return plan.models * instructed + adapter + 2 * checkpoint + OTHER_FILES + plan.facts.missing_bytes
+    checkpoint = (4.0 + states) * plan.shape.weights if plan.full else adapter * (4.0 + states) / 4.0
+    kept = plan.models * (instructed + 2 * checkpoint)
+    return kept + max(checkpoint, 3 * fitted + adapter) + OTHER_FILES + plan.facts.missing_bytes
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from workbench.stamp import check, stamp
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_bnb_8bit"}
 LOGGED = 1000  # at most about so many loss events a stage
 SAVE_SECONDS = 60.0  # at most so much work lies between two checkpoints, where steps are slow
+SAVE_SHARE = 0.1  # of the time at most goes into these: whole models take minutes to write
 
 
 def arguments(config: RunConfig, stage: str, examples: int, folder: Path, device: torch.device) -> TrainingArguments:
@@ -178,7 +179,7 @@ class StageTrainer(Trainer):
         self.watcher.look_again(self.state)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir)
+        folder, began = Path(self.args.output_dir), time.monotonic()
         path = folder / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
@@ -190,6 +191,7 @@ class StageTrainer(Trainer):
             raise
         prune(folder)
         self.watcher.saved_at = time.monotonic()
+        self.watcher.saving = self.watcher.saved_at - began
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         save_adapter(self.loaded, self.adapter, Path(output_dir or self.args.output_dir))
@@ -206,7 +208,7 @@ class _Watcher(TrainerCallback):
         self.stopped = False
         self.looked = True  # whether the look that was due at the last step was finished
         self.started, self.first_step = 0.0, 0
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saving = time.monotonic(), 0.0  # when a checkpoint was written last, and how long that took
 
     def begin(self, state) -> None:
         """Count time and steps of this sitting from here."""
@@ -242,7 +244,7 @@ class _Watcher(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         last = state.global_step >= state.max_steps
-        if time.monotonic() - self.saved_at >= SAVE_SECONDS:
+        if time.monotonic() - self.saved_at >= max(SAVE_SECONDS, self.saving / SAVE_SHARE):
             control.should_save = True
         if self.look and not self.trainer.over and (state.global_step % self.look_every == 0 or last):
             try:
