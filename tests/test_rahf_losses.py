@@ -202,6 +202,18 @@ def test_padding_does_not_change_the_alignment_loss(side):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_patterns_that_are_computed_within_training_leave_every_module_in_its_mode():
+    """Or dropout and gradient checkpointing would be off in every step whose patterns were not kept."""
+    loaded = tiny_model()
+    config = RunConfig(method="dual", response="chosen", lora_dropout=0.3).validate()
+    _instructed(loaded, config)
+    patterns = Patterns(loaded, make_examples(loaded, pairs(2), config, LIMITS), config, [1])
+    Trunk(loaded.model, 2).train()  # as the Trainer has it, which knows the first blocks only
+    before = [module.training for module in loaded.model.modules()]
+    patterns.get([0])
+    assert any(before) and [module.training for module in loaded.model.modules()] == before
+
+
 def test_alpha_is_chosen_for_the_relative_strength_and_bounded():
     assert choose_alpha({3: 0.4, 5: 0.6}, 0.26) == pytest.approx(0.52)
     assert choose_alpha({3: 0.01}, 0.26) == 0.75

@@ -130,13 +130,14 @@ class Patterns:
         scit = self.config.method == "scit"
         instructed = self.config.foundation == "instructed"
         winner = "instructed" if scit else "chosen"
-        was_training = self.loaded.model.training
+        modes = [(module, module.training) for module in self.loaded.model.modules()]  # step 3 trains some of them only
         self.loaded.model.eval()
         plus = self._states([e.plus for e in some], [winner])
         minus = self._states([e.minus for e in some], [winner if scit else "rejected"])
         same = plus if instructed and not scit else None  # Dual's foundation pi_w read the same tokens already
         bare = same or self._states([e.bare for e in some], [winner] if instructed else [])
-        self.loaded.model.train(was_training)
+        for module, training in modes:
+            module.training = training
         activate(self.loaded, [])
         return [Pattern(h, p - m) for h, p, m in zip(bare, plus, minus, strict=True)]
 
