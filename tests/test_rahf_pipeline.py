@@ -86,6 +86,15 @@ def test_training_brings_the_states_to_their_targets(material, tmp_path):
     assert last < 0.8
 
 
+@pytest.mark.parametrize(("family", "saving"), [("gpt2", False), ("gpt2", True), ("opt", False)])
+def test_a_base_with_dropout_of_its_own_is_fitted_without_it(material, tmp_path, family, saving):
+    events = []
+    settings = {"align_steps": 1, "instruct_steps": 20, "alpha": 0.5, "gradient_checkpointing": saving}
+    run(tmp_path / "run", events.append, method="dual", **settings, **material(family))
+    first = next(event.metrics["fit"] for event in events if "fit" in event.metrics)
+    assert list(first.values()) == pytest.approx([1.0, 1.0], abs=1e-3)  # an adapter without effect moves nothing
+
+
 def test_the_same_settings_give_the_same_adapter(material, tmp_path):
     where = material()
     for name in ("one", "two"):

@@ -75,6 +75,7 @@ class AlignTrainer(StageTrainer):
         indices = inputs["indices"]
         known = self.patterns.get(indices)
         activate(self.loaded, self.acting, train=ALIGNED)  # computing patterns switches adapters
+        self._drop_in_adapters_only()
         batch = collate(
             [self.patterns.examples[index].bare for index in indices], self.loaded.boundary.pad_id, self.loaded.device
         )
@@ -92,6 +93,12 @@ class AlignTrainer(StageTrainer):
             self.over = True
             self.measured["collapsed"] = self.guard.not_finite(self.state.global_step + 1)
         return loss
+
+    def _drop_in_adapters_only(self) -> None:
+        """The base's own dropout would move its states by as much as a small shift does, and the targets know none."""
+        blocks = {id(block) for block in self.loaded.blocks} if self.patterns.config.gradient_checkpointing else set()
+        for name, module in self.model.named_modules():
+            module.training = ".lora_dropout" in name or id(module) in blocks  # a block saves memory in training only
 
 
 @torch.no_grad()
