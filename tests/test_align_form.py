@@ -173,6 +173,19 @@ def test_fields_that_mean_nothing_say_why_and_their_nonsense_does_no_harm(home):
     assert not field("align_batch")["idle"]
 
 
+def test_passes_that_were_emptied_or_are_nonsense_leave_the_steps_as_they_were(home):
+    for typed in ("", "many"):
+        step_align.remember(VISITOR, "align_epochs", "2")
+        assert field("align_steps")["idle"]
+        step_align.remember(VISITOR, "align_epochs", typed)
+        assert not field("align_steps")["idle"]
+    assert list(column()["errors"]) == ["align_epochs"]
+    assert column()["sub"] == "One setting needs a look before it can start."
+    step_align.remember(VISITOR, "seed", " ")
+    assert column()["errors"]["seed"] == "Seed is empty: type a whole number, such as 0."
+    assert column()["sub"] == "2 settings need a look before it can start."
+
+
 def test_every_field_has_a_place_and_words(home):
     shown = [one["name"] for group in column()["groups"] for one in group["fields"]] + list(align_fields.MAIN)
     assert sorted(shown) == sorted({"instructions"} | set(align_fields.known_fields()) - align_fields.ELSEWHERE)

@@ -17,7 +17,7 @@ SMALL = {  # a run of seconds, through all three stages
     "Steps of step 3": "24",
     "Batch of step 3": "8",
     "Prompts for calibration": "4",
-    "Look every": "8",
+    "Steps between looks": "8",
     "Prompts a look": "4",
     "Held-out pairs": "16",
     "Longest answer, tokens": "12",

@@ -52,6 +52,16 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     expect(start).to_be_enabled()
     unfold(page)
 
+    # Texts of one's own are no value's, though the list had no name for them before.
+    instructions, positive = page.get_by_label("Instructions for"), page.get_by_label("Instruction p+")
+    instructions.select_option("polite")
+    expect(positive).to_have_value(re.compile("polite"))
+    positive.fill("You are mine.")
+    positive.press("Tab")
+    expect(instructions).to_have_value("own")
+    instructions.select_option("general")
+    expect(positive).to_have_value(re.compile("people prefer"))
+
     # Several choices in a row: an answer to an earlier one takes none of them back.
     page.get_by_role("radio", name="Aim at a relative strength").check()
     page.get_by_role("radio", name="Dual").check()

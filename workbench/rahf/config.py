@@ -80,7 +80,9 @@ class RunConfig:
     step1_share: float = _setting(
         0.5, "The share of training pairs that step 1 learns from; steps 2 and 3 use the others.", low=0.05, high=0.95
     )
-    lora_rank: int = _setting(8, "The rank of the adapters.", low=1, high=1024)
+    lora_rank: int = _setting(
+        8, "The rank of the adapters: a higher one can learn more, and takes more memory.", low=1, high=1024
+    )
     lora_alpha: int = _setting(
         16, "The scale of the adapters: their effect is multiplied by this over the rank.", low=1, high=4096
     )
@@ -90,7 +92,12 @@ class RunConfig:
         "The layers that get adapters: all linear ones, or only the query and value projections (the paper).",
         ("all", "attention"),
     )
-    label_smoothing: float = _setting(0.2, "Label smoothing of SCIT's contrastive term.", low=0, high=0.5)
+    label_smoothing: float = _setting(
+        0.2,
+        "Label smoothing of SCIT's contrastive term: 0 trusts every pair, more allows for pairs labelled the wrong way round.",
+        low=0,
+        high=0.5,
+    )
     instruct_tuning: str = _setting(
         "lora",
         "What step 1 trains: an adapter, or all weights, embeddings and head too (the paper: several times the memory, and "
@@ -102,19 +109,29 @@ class RunConfig:
         None, "Passes over the pairs in step 1, in place of a number of steps.", low=0.01, high=1000
     )
     instruct_batch: int = _setting(8, "Pairs a batch in step 1.", low=1, high=4096)
-    instruct_rate: float = _setting(2e-3, "Learning rate of step 1.", low=1e-9, high=1)
+    instruct_rate: float = _setting(
+        2e-3,
+        "How far every optimiser step of step 1 moves the weights; lower it where the loss jumps.",
+        low=1e-9,
+        high=1,
+    )
     instruct_warmup: float | None = _setting(
         None, "The share of step 1's steps over which its learning rate rises; auto is that of step 3.", low=0, high=1
     )
     instruct_schedule: str = _setting(
         "same", "How step 1's learning rate goes on after warm-up.", ("same", "constant", "linear", "cosine")
     )
-    align_steps: int = _setting(200, "Optimiser steps of step 3.", low=1, high=10**6)
+    align_steps: int = _setting(200, "Optimiser steps of step 3: how long the adapter is fitted.", low=1, high=10**6)
     align_epochs: float | None = _setting(
         None, "Passes over the answers in step 3, in place of a number of steps.", low=0.01, high=1000
     )
     align_batch: int = _setting(16, "Answers a batch in step 3.", low=1, high=4096)
-    align_rate: float = _setting(3e-3, "Learning rate of step 3.", low=1e-9, high=1)
+    align_rate: float = _setting(
+        3e-3,
+        "How far every optimiser step of step 3 moves the weights; lower it where the loss jumps.",
+        low=1e-9,
+        high=1,
+    )
     warmup: float = _setting(0.1, "The share of steps over which the learning rate rises.", low=0, high=1)
     schedule: str = _setting("cosine", "How the learning rate goes on after warm-up.", ("constant", "linear", "cosine"))
     optimizer: str = _setting(
@@ -303,7 +320,7 @@ def _checked_number(name: str, value: Any, kind: type, limits: Any) -> int | flo
         raise UserError(f"{name} must be a {'whole ' * (kind is int)}number, not {_quoted(value)}.")
     low, high = limits["low"], limits["high"]
     if not low <= number <= high:
-        raise UserError(f"{name} must be between {low:g} and {high:g}, not {number:g}.")
+        raise UserError(f"{name} must be between {low:.10g} and {high:.10g}, not {number:g}.")
     return kind(number)
 
 

@@ -66,6 +66,7 @@ GROUPS = (  # title, what it is about, fields; a field that is named nowhere sta
 )
 LABELS = {
     "method": "Method",
+    "optimizer": "Optimiser",
     "layers": "Blocks",
     "foundation": "Start from",
     "lora_rank": "Rank",
@@ -89,7 +90,7 @@ LABELS = {
     "warmup": "Warm-up",
     "instruct_warmup": "Warm-up of step 1",
     "instruct_schedule": "Schedule of step 1",
-    "align_completion_tokens": "Longest completion in steps 2 and 3",
+    "align_completion_tokens": "Longest completion in steps 2 and 3, tokens",
     "relative_strength": "Relative strength",
     "calibration_prompts": "Prompts for calibration",
     "drift_limit": "Answers that may break",
@@ -102,9 +103,9 @@ LABELS = {
     "prompt_tokens": "Longest prompt, tokens",
     "completion_tokens": "Longest completion, tokens",
     "max_new_tokens": "Longest answer, tokens",
-    "evaluate_every": "Look every",
+    "evaluate_every": "Steps between looks",
     "evaluate_prompts": "Prompts a look",
-    "checkpoint_every": "Checkpoint every",
+    "checkpoint_every": "Steps between checkpoints",
 }
 WORDS = {
     "base": "Base model",
@@ -213,6 +214,8 @@ def checked(name: str, typed: Any) -> Any:
     """The value of one field that was typed, alone. Raises UserError with one sentence that names it as the page does."""
     from workbench.rahf.config import RunConfig
 
+    if meant(name, typed) == "" and not isinstance(usual := known_fields()[name].default, str):
+        raise UserError(f"{label(name)} is empty: type a {'whole ' * isinstance(usual, int)}number, such as {usual:g}.")
     try:
         value = getattr(RunConfig.from_dict({name: meant(name, typed)}), name)
     except UserError as error:
@@ -236,6 +239,14 @@ def same(name: str, one: Any, other: Any) -> bool:
         return one == other
 
 
+def given(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a field that may stay empty holds a value that counts: neither nothing nor nonsense."""
+    try:
+        return checked(name, values.get(name)) is not None
+    except UserError:
+        return False
+
+
 def idle(values: Mapping[str, Any], way: str) -> dict[str, str]:
     """Why fields mean nothing under these settings, by name. ``way``: how strength is chosen, see align_form.way_of."""
     why: dict[str, str] = {}
@@ -244,7 +255,7 @@ def idle(values: Mapping[str, Any], way: str) -> dict[str, str]:
         why["instructions"] = why["positive"]
         why["label_smoothing"] = "Not used: only SCIT has a contrastive term."
     for step, name in (("instruct", "step 1"), ("align", "step 3")):
-        if values.get(f"{step}_epochs") is not None:
+        if given(f"{step}_epochs", values):
             why[f"{step}_steps"] = f"Not used: the passes decide how long {name} trains."
     if way != "auto":
         chosen = "a relative strength is aimed at" if way == "relative" else "alpha is set by hand"

@@ -325,7 +325,7 @@ def new_run(
     check = check or {"problems": [], "rows": [], "working": False}
     return {
         "heading": "New run",
-        "sub": "One setting needs a look before it can start." if wrong else "Everything has a default that works.",
+        "sub": "Everything has a default that works." if not wrong else f"{count_of(wrong)} a look before it can start.",
         "locked": False,
         "copy": False,
         "method": values["method"],
@@ -353,6 +353,11 @@ def new_run(
         "check": check,
         "facts": [],
     }
+
+
+def count_of(wrong: Mapping[str, str]) -> str:
+    """``One setting needs``, ``3 settings need``."""
+    return "One setting needs" if len(wrong) == 1 else f"{len(wrong)} settings need"
 
 
 def layers_mend(workspace: Workspace) -> dict[str, str]:

@@ -42,8 +42,9 @@
       else if (old.nodeName === 'INPUT' && !typing) old.value = fresh.getAttribute('value') ?? '';
       else if (old.nodeName === 'TEXTAREA' && !typing) old.value = fresh.value;
     }
+    const picked = fresh.value; // asked before its options move over to `old`
     morphChildren(old, fresh);
-    if (old.nodeName === 'SELECT' && old !== document.activeElement) old.value = fresh.value;
+    if (old.nodeName === 'SELECT' && old !== document.activeElement) old.value = picked;
   }
 
   function morphChildren(old, fresh) {
