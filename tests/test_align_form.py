@@ -1,5 +1,6 @@
 """What is typed into the settings of step 3: nonsense gets a sentence at its field, and edited pairs keep their oracle."""
 
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -186,6 +187,18 @@ def test_passes_that_were_emptied_or_are_nonsense_leave_the_steps_as_they_were(h
     assert column()["sub"] == "2 settings need a look before it can start."
 
 
+def test_the_methods_steps_are_stages_on_the_page_whose_own_steps_are_pairs_to_export(home):
+    texts = [align_fields.label(name) for name in align_fields.known_fields()]
+    texts += [one["help"] for group in column()["groups"] for one in group["fields"]]
+    texts += [group["title"] + group["about"] for group in column()["groups"]]
+    assert not [text for text in texts if re.search(r"[Ss]teps? [123]", text)]
+    said = (
+        "Step 1 taught nothing, so step 3 has nothing to fit: answers fell apart by step 2. Steps 2 and 3 use others."
+    )
+    told = "Stage 1 taught nothing, so stage 3 has nothing to fit: answers fell apart by step 2. Stages 2 and 3 use others."
+    assert align_fields.in_page_words(said) == told
+
+
 def test_every_field_has_a_place_and_words(home):
     shown = [one["name"] for group in column()["groups"] for one in group["fields"]] + list(align_fields.MAIN)
     assert sorted(shown) == sorted({"instructions"} | set(align_fields.known_fields()) - align_fields.ELSEWHERE)
@@ -239,7 +252,7 @@ def test_a_file_tells_nothing_of_the_server(home, tmp_path):
     text = step_align.saved(VISITOR).read_text()
     assert VISITOR not in text and str(state.workspaces()) not in text and "pairs: x.csv" in text
     step_align.remember(VISITOR, "align_steps", "plenty")
-    with pytest.raises(UserError, match=r"were not saved\. Steps of step 3"):
+    with pytest.raises(UserError, match=r"were not saved\. Steps of stage 3"):
         step_align.saved(VISITOR)
 
 

@@ -12,10 +12,10 @@ from playwright.sync_api import expect
 from tests.browser import browser, overflow, page, server  # noqa: F401
 
 SMALL = {  # a run of seconds, through all three stages
-    "Steps of step 1": "12",
-    "Batch of step 1": "8",
-    "Steps of step 3": "24",
-    "Batch of step 3": "8",
+    "Steps of stage 1": "12",
+    "Batch of stage 1": "8",
+    "Steps of stage 3": "24",
+    "Batch of stage 3": "8",
     "Prompts for calibration": "4",
     "Steps between looks": "8",
     "Prompts a look": "4",
@@ -58,19 +58,19 @@ def test_from_start_to_adapter_with_a_reload_in_the_middle(ready, server, tmp_pa
     expect(start).to_be_enabled()
     unfold(page)
 
-    fill(page, "Steps of step 3", "plenty")
-    expect(page.locator("#rw-bad-align_steps")).to_contain_text("Steps of step 3 must be a whole number, not 'plenty'")
+    fill(page, "Steps of stage 3", "plenty")
+    expect(page.locator("#rw-bad-align_steps")).to_contain_text("Steps of stage 3 must be a whole number, not 'plenty'")
     expect(start).to_be_disabled()
     expect(page.locator("#rw-why")).to_contain_text("Start is off")
     for label, value in SMALL.items():
         fill(page, label, value)
-    page.get_by_label("Go on whatever step 1 learned").check()
+    page.get_by_label("Go on whatever stage 1 learned").check()
     expect(start).to_be_enabled()
 
     start.click()
     expect(page.locator("#rw-settings h2")).to_have_text("Settings of this run")
-    expect(page.get_by_label("Steps of step 3", exact=True)).to_have_value("24")
-    expect(page.get_by_label("Steps of step 3", exact=True)).to_be_disabled()
+    expect(page.get_by_label("Steps of stage 3", exact=True)).to_have_value("24")
+    expect(page.get_by_label("Steps of stage 3", exact=True)).to_be_disabled()
     page.reload()
     expect(page.locator("#rw-settings h2")).to_have_text("Settings of this run")
     expect(page.locator("#rw-progress h2")).to_contain_text("Finished in", timeout=300_000)
@@ -125,7 +125,7 @@ def export(page, tmp_path):  # noqa: F811
 def test_a_run_is_stopped_and_resumed(ready):
     page = ready  # noqa: F811
     unfold(page)
-    for label, value in (SMALL | {"Steps of step 1": "4000"}).items():
+    for label, value in (SMALL | {"Steps of stage 1": "4000"}).items():
         fill(page, label, value)
     page.get_by_role("radio", name="Dual").check()
     page.get_by_role("button", name="Start Dual").click()
@@ -134,7 +134,7 @@ def test_a_run_is_stopped_and_resumed(ready):
     expect(page.locator("#rw-align-head h1")).to_contain_text("is paused")
     page.get_by_role("button", name="Copy to new").click()
     expect(page.locator("#rw-settings h2")).to_have_text("New run")
-    expect(page.get_by_label("Steps of step 1", exact=True)).to_have_value("4000")
+    expect(page.get_by_label("Steps of stage 1", exact=True)).to_have_value("4000")
     page.locator("#rw-align-head").get_by_role("button", name="Resume").click()
     expect(page.locator("#rw-progress")).to_contain_text("of 8000")
     page.locator("#rw-align-head").get_by_role("button", name="Pause", exact=True).click()

@@ -60,7 +60,7 @@ def ready(page, server):  # noqa: F811
 
 def start(page, steps):  # noqa: F811
     page.locator("#rw-settings details").evaluate_all("folds => folds.forEach(fold => { fold.open = true; })")
-    field = page.get_by_label("Steps of step 3", exact=True)
+    field = page.get_by_label("Steps of stage 3", exact=True)
     field.fill(str(steps))
     field.press("Tab")
     button = page.get_by_role("button", name="Start SCIT")
@@ -113,7 +113,7 @@ def test_runs_wait_are_named_compared_deleted_and_taken_back(ready):
     rows.first.get_by_role("checkbox").check()
     rows.last.get_by_role("checkbox").check()
     beside = page.locator("#rw-beside")
-    expect(beside).to_contain_text("Steps of step 3")
+    expect(beside).to_contain_text("Steps of stage 3")
     expect(beside.locator("tbody tr").first).to_contain_text("5000")
     expect(beside.locator(".plot path").first).to_be_attached()
 

@@ -14,7 +14,7 @@ from workbench.rahf.config import RunConfig
 def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path):  # noqa: F811
     page = ready  # noqa: F811
     column, start = page.locator("#rw-settings"), page.get_by_role("button", name="Start SCIT")
-    preset, steps = page.get_by_label("Preset", exact=True), page.get_by_label("Steps of step 3", exact=True)
+    preset, steps = page.get_by_label("Preset", exact=True), page.get_by_label("Steps of stage 3", exact=True)
     expect(start).to_be_enabled()
     expect(page.locator("#rw-outlook dl")).to_contain_text("Memory, at its peak")
     names = page.evaluate("[...document.querySelectorAll('[id^=rw-]')].map((node) => node.id)")
@@ -47,7 +47,7 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     expect(steps).to_be_visible()  # what is wrong is not folded away
     page.locator("#rw-why").get_by_role("button", name="Show it").click()
     expect(steps).to_be_focused()
-    page.get_by_role("button", name="Back to 200: Steps of step 3").click()
+    page.get_by_role("button", name="Back to 200: Steps of stage 3").click()
     expect(steps).to_have_value("200")
     expect(start).to_be_enabled()
     unfold(page)
@@ -70,7 +70,7 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     expect(column).to_contain_text("Not used: Dual gives no instructions")
     steps.fill("44")
     steps.press("Tab")
-    expect(page.get_by_role("button", name="Back to 200: Steps of step 3")).to_be_visible()
+    expect(page.get_by_role("button", name="Back to 200: Steps of stage 3")).to_be_visible()
 
     with page.expect_download() as arriving:
         page.get_by_role("button", name="Save settings").click()

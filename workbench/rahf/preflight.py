@@ -178,7 +178,7 @@ def _cut(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     prompts = (over[:, 0] > 0).sum() > (over[:, 1:] > 0).any(axis=1).sum()
     field, limit = ("prompt_tokens", limits.prompt) if prompts else ("completion_tokens", limits.completion)
     if limit == getattr(config, field):
-        yield Problem("warn", field, f"{what}: raise {field}, or drop those pairs in step 1.")
+        yield Problem("warn", field, f"{what}: raise {field}, or drop those pairs.")
         return
     shorter = "shorten p+ and p-, " if facts.instruction > 16 else ""
     yield Problem(

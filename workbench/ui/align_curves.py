@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.ui import charts
+from workbench.ui import align_fields, charts
 from workbench.ui.align_story import LIVE, Story, is_number
 
 SHOWN = 4  # sample answers of a look on the page
@@ -126,7 +126,7 @@ def more(status: dict[str, Any], story: Story, steps: int = 0) -> dict[str, Any]
 
 
 def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, Any]:
-    """What was found before the fit: answers on both sides of step 1, and the ladder that alpha was chosen from."""
+    """What was found before the fit: answers on both sides of stage 1, and the ladder that alpha was chosen from."""
     check, calibration = story.latest.get("check") or {}, story.latest.get("calibration")
     scit = status.get("method") != "dual"
     sides = [
@@ -136,7 +136,7 @@ def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, 
     ]
     ended = status["state"] not in LIVE and story.last is not None
     panel: dict[str, Any] = {
-        "title": "What step 1 taught",
+        "title": "What stage 1 taught",
         "sub": "the same held-out prompt under either instruction"
         if scit
         else "the same held-out prompt to both models",
@@ -148,9 +148,9 @@ def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, 
     }
     if isinstance(calibration, dict) and calibration.get("points"):
         panel["chart"] = charts.calibration_chart(calibration)
-        panel["reason"] = str(calibration.get("reason") or "")
+        panel["reason"] = align_fields.stages(str(calibration.get("reason") or ""))
     elif calibrates:
-        sub = "gain and drift by alpha, on prompts that step 1 has not seen"
+        sub = "gain and drift by alpha, on prompts that stage 1 has not seen"
         panel["chart"] = charts.pending("The strength is chosen in stage 2", sub, 1, charts.y_ticks(0, 1))
         panel["chart"] |= {"x": [], "two": True, "empty": "no strength was tried" if ended else "drawn in stage 2"}
     return panel

@@ -14,7 +14,7 @@ ELSEWHERE = {"model", "pairs", "method", "layers", "alpha", "relative_strength"}
 MAIN = ("foundation",)
 GROUPS = (  # title, what it is about, fields; a field that is named nowhere stands in the last
     (
-        "Step 1: instruct",
+        "Stage 1: instruct",
         "Teaches the model both sides of the pairs.",
         (
             "instruct_tuning",
@@ -33,18 +33,18 @@ GROUPS = (  # title, what it is about, fields; a field that is named nowhere sta
         ),
     ),
     (
-        "Step 2: patterns and strength",
+        "Stage 2: patterns and strength",
         "Reads how states differ between the sides, and how far they may move.",
         ("states", "response", "calibration_prompts", "drift_limit"),
     ),
     (
-        "Step 3: fit",
+        "Stage 3: fit",
         "Fits the adapter to the moved states.",
         ("align_steps", "align_epochs", "align_batch", "align_rate", "stop_on_collapse"),
     ),
     (
         "Both trainings",
-        "How steps 1 and 3 are optimised.",
+        "How stages 1 and 3 are optimised.",
         (
             "optimizer",
             "schedule",
@@ -77,25 +77,25 @@ LABELS = {
     "held_out": "Held-out pairs",
     "positive": "Instruction p+",
     "negative": "Instruction p\N{MINUS SIGN}",
-    "instruct_tuning": "Step 1 trains",
-    "instruct_steps": "Steps of step 1",
-    "instruct_epochs": "Passes of step 1",
-    "instruct_batch": "Batch of step 1",
-    "instruct_rate": "Learning rate of step 1",
-    "step1_share": "Share of pairs for step 1",
-    "align_steps": "Steps of step 3",
-    "align_epochs": "Passes of step 3",
-    "align_batch": "Batch of step 3",
-    "align_rate": "Learning rate of step 3",
+    "instruct_tuning": "Stage 1 trains",
+    "instruct_steps": "Steps of stage 1",
+    "instruct_epochs": "Passes of stage 1",
+    "instruct_batch": "Batch of stage 1",
+    "instruct_rate": "Learning rate of stage 1",
+    "step1_share": "Share of pairs for stage 1",
+    "align_steps": "Steps of stage 3",
+    "align_epochs": "Passes of stage 3",
+    "align_batch": "Batch of stage 3",
+    "align_rate": "Learning rate of stage 3",
     "warmup": "Warm-up",
-    "instruct_warmup": "Warm-up of step 1",
-    "instruct_schedule": "Schedule of step 1",
-    "align_completion_tokens": "Longest completion in steps 2 and 3, tokens",
+    "instruct_warmup": "Warm-up of stage 1",
+    "instruct_schedule": "Schedule of stage 1",
+    "align_completion_tokens": "Longest completion in stages 2 and 3, tokens",
     "relative_strength": "Relative strength",
     "calibration_prompts": "Prompts for calibration",
     "drift_limit": "Answers that may break",
     "stop_on_collapse": "Stop when answers fall apart",
-    "force": "Go on whatever step 1 learned",
+    "force": "Go on whatever stage 1 learned",
     "alpha": "Alpha",
     "max_grad_norm": "Longest gradient",
     "accumulation": "Batches a step",
@@ -109,7 +109,7 @@ LABELS = {
 }
 WORDS = {
     "base": "Base model",
-    "instructed": "Instructed model (step 1)",
+    "instructed": "Instructed model (stage 1)",
     "predicting": "Predicting states",
     "completion": "Completion tokens",
     "both": "Chosen and rejected",
@@ -128,7 +128,7 @@ WORDS = {
     "adamw_8bit": "AdamW, 8-bit states",
     "8bit": "8 bits",
     "4bit": "4 bits",
-    "same": "As in step 3",
+    "same": "As in stage 3",
     "scit": "SCIT",
     "dual": "Dual",
 }
@@ -143,7 +143,7 @@ OWN_WORDS = {
     ("judge", "probe"): "A probe trained on the pairs",
     ("judge", "none"): "Nobody",
 }
-EMPTY = {"instruct_warmup": "as in step 3", "align_completion_tokens": "the same"}  # what an empty field means
+EMPTY = {"instruct_warmup": "as in stage 3", "align_completion_tokens": "the same"}  # what an empty field means
 SHORT = {  # in place of the engine's help where the column is narrow
     "instruct_epochs": "Passes over the pairs, in place of a number of steps.",
 }
@@ -167,8 +167,14 @@ def label(name: str) -> str:
     return LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
+def stages(sentence: str) -> str:
+    """A sentence of the engine about the method's steps, which the page calls stages: its own steps are Pairs to Export."""
+    return re.sub(r"(?<!\bat )(?<!\bby )\b([Ss])tep(s?) (?=[123]\b)", r"\1tage\2 ", sentence)
+
+
 def in_page_words(sentence: str) -> str:
-    """A sentence of the engine with the page's words for settings: “Longest prompt, tokens”, not prompt_tokens."""
+    """A sentence of the engine with the page's words: “Longest prompt, tokens”, not prompt_tokens; stage 1, not step 1."""
+    sentence = stages(sentence)
     plain = {"quantization", "optimizer", "accumulation", "foundation", "dtype"}
     for name in sorted(known_fields(), key=len, reverse=True):
         if "_" in name or name in plain:
@@ -254,7 +260,7 @@ def idle(values: Mapping[str, Any], way: str) -> dict[str, str]:
         why["positive"] = why["negative"] = "Not used: Dual gives no instructions, it trains one model a side."
         why["instructions"] = why["positive"]
         why["label_smoothing"] = "Not used: only SCIT has a contrastive term."
-    for step, name in (("instruct", "step 1"), ("align", "step 3")):
+    for step, name in (("instruct", "stage 1"), ("align", "stage 3")):
         if given(f"{step}_epochs", values):
             why[f"{step}_steps"] = f"Not used: the passes decide how long {name} trains."
     if way != "auto":
@@ -266,7 +272,7 @@ def idle(values: Mapping[str, Any], way: str) -> dict[str, str]:
 def remarks(values: Mapping[str, Any]) -> dict[str, str]:
     """What else to know of a field under these settings, by name; shown in place of its help."""
     if values.get("instruct_tuning") == "full":
-        text = "For step 3 only: step 1 trains all weights."
+        text = "For stage 3 only: stage 1 trains all weights."
         return dict.fromkeys(("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"), text)
     return {}
 
@@ -283,7 +289,7 @@ def field_view(
     shown: dict[str, Any] = {
         "name": name,
         "label": label(name),
-        "help": idle or remark or SHORT.get(name) or item.metadata["help"],
+        "help": idle or remark or SHORT.get(name) or stages(item.metadata["help"]),
         "idle": bool(idle),
     }
     if not same(name, value, reference):

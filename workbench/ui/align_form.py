@@ -255,7 +255,7 @@ def calibration_view(calibration: Any) -> dict[str, Any] | None:
     tried = f"{len(points)} strengths tried on {calibration.get('prompts')} prompts"
     seconds = calibration.get("seconds")
     tried += f" in {charts.duration(seconds)}." if isinstance(seconds, (int, float)) else "."
-    return {"title": title, "reason": calibration["reason"], "text": tried}
+    return {"title": title, "reason": align_fields.stages(calibration["reason"]), "text": tried}
 
 
 def alpha_error(alpha: float | None, per_unit: dict[str, Any] | None) -> str:
@@ -325,7 +325,7 @@ def new_run(
     check = check or {"problems": [], "rows": [], "working": False}
     return {
         "heading": "New run",
-        "sub": "Everything has a default that works." if not wrong else f"{count_of(wrong)} a look before it can start.",
+        "sub": subtitle(wrong),
         "locked": False,
         "copy": False,
         "method": values["method"],
@@ -344,7 +344,7 @@ def new_run(
         "changed": changed_names(draft, under, strength["changed"]),
         "presets": [{"value": name, "label": preset.label} for name, preset in preset_list().items()],
         "preset": preset_of(draft),
-        "preset_help": str(preset_list()[preset_of(draft)].help),
+        "preset_help": align_fields.stages(str(preset_list()[preset_of(draft)].help)),
         "undo": undo_view(workspace),
         "note": kept(workspace).get("note") or None,
         "files": True,
@@ -355,9 +355,12 @@ def new_run(
     }
 
 
-def count_of(wrong: Mapping[str, str]) -> str:
-    """``One setting needs``, ``3 settings need``."""
-    return "One setting needs" if len(wrong) == 1 else f"{len(wrong)} settings need"
+def subtitle(wrong: Mapping[str, str]) -> str:
+    """The line under the column's heading: how many settings are wrong, if any."""
+    if not wrong:
+        return "Everything has a default that works."
+    many = "One setting needs" if len(wrong) == 1 else f"{len(wrong)} settings need"
+    return f"{many} a look before it can start."
 
 
 def layers_mend(workspace: Workspace) -> dict[str, str]:

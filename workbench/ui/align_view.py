@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from workbench.ui import align_curves, charts, context
+from workbench.ui import align_curves, align_fields, charts, context
 from workbench.ui.align_story import LIVE, STAGES, Story, is_number, story_of
 
 __all__ = [
@@ -32,7 +32,7 @@ DOING = {
     "score": "Scoring the layers, to choose blocks",
     "project": "Drawing the layers",
     "instruct": "Instructing the model",
-    "check": "Checking what step 1 taught",
+    "check": "Checking what stage 1 taught",
     "patterns": "Collecting activity patterns",
     "calibrate": "Trying strengths, to choose alpha",
     "align": "Fitting the adapter",
@@ -96,7 +96,7 @@ def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
         "sub": "What was measured stays on this page, and whole checkpoints stay on disk.",
         "error": {
             "strong": "The run ended with an error." if state == "failed" else "The run’s process is gone.",
-            "text": str(status.get("error") or "No cause is known."),
+            "text": align_fields.in_page_words(str(status.get("error") or "No cause is known.")),
             "actions": [
                 again | {"label": "Resume from the last checkpoint"},
                 {"label": "Change settings", "act": "copy"},
@@ -118,16 +118,17 @@ def method_failed(
     if at == "check" and check is not None and (check.get("separation_low") or 0) <= 0.5:
         title = f"{bold['text']} ended after stage 1: there is nothing to fit"
         strong, text = (
-            "Step 1 taught the model no preference.",
+            "Stage 1 taught the model no preference.",
             [
                 "Stage 3 would move states along a direction that means nothing, so it was not begun. Try more steps or a higher "
-                "rate of step 1, more pairs, or instructions that ask for clearly opposite answers. ",
-                "Go on whatever step 1 learned, in More settings, fits it anyway.",
+                "rate of stage 1, more pairs, or instructions that ask for clearly opposite answers. ",
+                "Go on whatever stage 1 learned, in More settings, fits it anyway.",
             ],
         )
     elif at == "align" and story.latest.get("collapsed"):
         title = f"{bold['text']} ended at {at_step(story)}: answers fell apart"
-        strong, text = "No adapter was worth keeping.", str(status.get("error") or story.latest["collapsed"])
+        strong = "No adapter was worth keeping."
+        text = align_fields.in_page_words(str(status.get("error") or story.latest["collapsed"]))
     else:
         return None
     change = {"label": "Change settings", "act": "copy", "primary": True}
@@ -336,18 +337,18 @@ def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
     return panel
 
 
-AWAITED = {"kind": "wait", "text": "Step 1 is judged on held-out prompts, here, before step 3 begins."}
+AWAITED = {"kind": "wait", "text": "Stage 1 is judged here, on held-out prompts, before stage 3 begins."}
 
 
 def verdict(story: Story) -> dict[str, Any] | None:
-    """Whether step 1 taught anything, from what the check found."""
+    """Whether stage 1 taught anything, from what the check found."""
     check = story.latest.get("check")
     if check is None:
         return None
     good = (check.get("separation_low") or 0) > 0.5
     said = str(check.get("message") or "").partition(": ")[2]
     text: list[Any] = [
-        {"text": "Step 1 worked. " if good else "Step 1 taught too little. ", "as": "b"},
+        {"text": "Stage 1 worked. " if good else "Stage 1 taught too little. ", "as": "b"},
         said[:1].upper() + said[1:],
     ]
     gap, low, high = (check.get(f"margin_gap{end}") for end in ("", "_low", "_high"))

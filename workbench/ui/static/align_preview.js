@@ -24,8 +24,8 @@
     const { el } = kit();
     if (!data.shown) return [];
     const head = el('header', null, el('div', null, el('h2', null, 'Steering without training'),
-      el('p', null, 'What a strength does before it is fitted: the difference between the two sides of step 1, added while ' + (data.who === 'Base' || !data.who ? 'the base' : 'the instructed model') + ' answers.')));
-    if (!data.ready) return el('section', { class: 'panel' }, head, el('p', { class: 'sm q' }, 'Strengths can be tried here once step 1 of the run is done.'));
+      el('p', null, 'What a strength does before it is fitted: the difference between the two sides of stage 1, added while ' + (data.who === 'Base' || !data.who ? 'the base' : 'the instructed model') + ' answers.')));
+    if (!data.ready) return el('section', { class: 'panel' }, head, el('p', { class: 'sm q' }, 'Strengths can be tried here once stage 1 of the run is done.'));
     if (local.run !== data.run) { local.run = data.run; local.at = null; local.text = null; }
     const at = place(data, local);
     const rung = data.rungs[at];
