@@ -333,6 +333,7 @@ def test_what_came_before_the_fit_has_its_place_from_the_start():
     view, _ = told([Event("check", 0, 0, {"separation": 0.9, "separation_low": 0.8, "sides": sides}, "Step 1 worked: 90%."),
                     Event("calibrate", 4, 4, {"calibration": ladder()})])  # fmt: skip
     assert view["before"]["sides"] == sides and view["before"]["reason"] == "Alpha 0.7 gains most."
+    assert view["before"]["meanings"] == [["Gain", "gain"], ["Drift", "drift"]]
     assert view["before"]["heads"] == ["under p+", "under p−"] and view["before"]["chart"]["dots"]
     assert [bar["label"] for bar in view["progress"]["stages"]] == ["1 Instruct", "2 Patterns", "3 Fit"]
     assert view["progress"]["stages"][1]["share"] == 100

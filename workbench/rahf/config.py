@@ -54,7 +54,8 @@ class RunConfig:
     calibration_prompts: int = _setting(48, "Prompts answered at every strength of the ladder.", low=4, high=1000)
     drift_limit: float = _setting(
         0.1,
-        "The share of answers that may become unlike language (unlikely under the base, stuck, far too long).",
+        "The share of answers, beyond the base's own, that may become unlike language (unlikely under the base, stuck, far too "
+        "long).",
         low=0,
         high=1,
     )

@@ -425,7 +425,7 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
     return {
         "name": name,
         "title": title,
-        "sub": "by alpha and strength; gain as a share of the most",
+        "sub": "by alpha, below it relative strength; gain scaled to its highest interval",
         "two": True,
         "x": [
             {"at": at[i], "text": short(points[i]["alpha"]), "more": f"{points[i]['relative_strength']:.2f}"}
