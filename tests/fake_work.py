@@ -8,6 +8,14 @@ from pathlib import Path
 from workbench.errors import UserError
 
 
+def wait(condition, seconds=30.0):
+    """Return once the condition holds; fail when it has not held for so many seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
 def count(config, folder: Path, progress):
     """Counts to ``steps``, remembering in a file how far it came, as training does in its checkpoints."""
     if config.get("hangs"):

@@ -36,13 +36,9 @@ PATIENCE = 120.0  # seconds after which a child that does not end is a lost run
 def material(folder: Path) -> dict[str, str]:
     """A saved tiny model and a file of pairs."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from tiny import PAIRS, tiny_model
+    from tiny import PAIRS, saved, tiny_model
 
-    loaded = tiny_model(layers=2, width=16)
-    loaded.model.save_pretrained(folder / "model")
-    loaded.tokenizer.save_pretrained(folder / "model")
-    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in PAIRS[:16]))
-    return {"model": str(folder / "model"), "pairs": str(folder / "pairs.jsonl")}
+    return saved(folder, tiny_model(layers=2, width=16), PAIRS[:16])
 
 
 def warm_up() -> None:

@@ -2,11 +2,11 @@
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.fake_work import wait
 from workbench.cli import main
 from workbench.runs import create, list_runs, stop, submit
 
@@ -33,13 +33,6 @@ def say(capfd):
         return code, json.loads(seen.out) if seen.out.strip() else None, seen.err
 
     return run
-
-
-def wait(condition, seconds=30.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 def made(steps=400, **config):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_work import wait
 from workbench.errors import Stopped, UserError
 from workbench.runs import bin, create, find_run, list_runs, queue, resume, stop, submit
 
@@ -25,13 +26,6 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
-
-
-def wait(condition, seconds=30.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 def made(owner="", steps=400, pause=0.05, **config):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tiny import FAMILIES, PAIRS, tiny_model, tiny_tokenizer
+from tiny import FAMILIES, PAIRS, saved, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
 from workbench.errors import Stopped, UserError
@@ -31,11 +31,7 @@ def material(tmp_path):
     """A saved tiny model and a file of pairs."""
 
     def make(family="llama", **settings):
-        loaded = tiny_model(family, **settings)
-        loaded.model.save_pretrained(tmp_path / "model")
-        loaded.tokenizer.save_pretrained(tmp_path / "model")
-        (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in PAIRS))
-        return {"model": str(tmp_path / "model"), "pairs": str(tmp_path / "pairs.jsonl")}
+        return saved(tmp_path, tiny_model(family, **settings))
 
     return make
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_work import wait
 from workbench import jsonfile
 from workbench.errors import UserError
 from workbench.progress import Event
@@ -28,13 +29,6 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
-
-
-def wait(condition, seconds=15.0):
-    until = time.time() + seconds
-    while not condition():
-        assert time.time() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 def begun(run, state="running"):

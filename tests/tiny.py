@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
@@ -98,3 +102,11 @@ PAIRS = [
     }
     for i in range(24)
 ]
+
+
+def saved(folder: Path, loaded: LoadedModel, pairs: Sequence[dict] = PAIRS) -> dict[str, str]:
+    """The settings ``model`` and ``pairs`` of a run on this model and these pairs, which now lie in the folder."""
+    loaded.model.save_pretrained(folder / "model")
+    loaded.tokenizer.save_pretrained(folder / "model")
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(pair) for pair in pairs))
+    return {"model": str(folder / "model"), "pairs": str(folder / "pairs.jsonl")}
