@@ -197,6 +197,7 @@ def test_the_methods_steps_are_stages_on_the_page_whose_own_steps_are_pairs_to_e
     )
     told = "Stage 1 taught nothing, so stage 3 has nothing to fit: answers fell apart by step 2. Stages 2 and 3 use others."
     assert align_fields.in_page_words(said) == told
+    assert align_fields.in_page_words("Choose less, or leave it on auto.") == "Choose less, or let it be calibrated."
 
 
 def test_every_field_has_a_place_and_words(home):

@@ -10,6 +10,7 @@ import pytest
 
 from workbench.errors import UserError
 from workbench.progress import Event
+from workbench.statistics import rounded_down
 from workbench.ui import align_view, answers, charts, compare_view, votes
 
 
@@ -341,6 +342,24 @@ def test_what_came_before_the_fit_has_its_place_from_the_start():
 
 def labels(actions):
     return [action["label"] for action in actions]
+
+
+def test_a_finished_run_tells_its_figures_with_intervals_and_leaves_the_first_action_to_a_new_one():
+    share = {"preferred": 0.46, "preferred_low": 0.39, "preferred_high": 0.52}
+    sound = {"coherence": 1.0, "coherence_low": 0.98, "coherence_high": 1.0, "pairs": 200}
+    aligned = {"preferred": 0.99, "preferred_low": 0.97, "preferred_high": 1.0} | sound
+    status = STATUS | {"state": "finished", "result": {"held_out": {"base": share | sound, "aligned": aligned}}}
+    _, made = told([])
+    head = align_view.head(status, made)
+    assert head["sub"][-1] == (
+        "Preferred 0.99 [0.97, 1.00] against 0.46 [0.39, 0.52] for base; coherence 1.00 [0.98, 1.00] against "
+        "1.00 [0.98, 1.00] for base; 200 held-out prompts."
+    )
+    assert head["actions"][0]["primary"] and not align_view.head(status, made, beside=True)["actions"][0]["primary"]
+
+
+def test_a_number_is_rounded_to_the_safe_side():
+    assert [rounded_down(value) for value in (1.39, 0.0278, 0.5, 13.9, 2.0)] == [1.3, 0.027, 0.5, 13.0, 2.0]
 
 
 def test_a_run_that_was_not_worth_going_on_says_what_to_change():

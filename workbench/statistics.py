@@ -1,4 +1,4 @@
-"""Intervals for shares and means."""
+"""Intervals for shares and means, and a number rounded so that it stays on the safe side."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def wilson(wins: float, count: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
     return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+
+
+def rounded_down(value: float, digits: int = 2) -> float:
+    """A positive number to so many digits, never above itself: 1.39 is 1.3, 0.0278 is 0.027."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+    return float(f"{math.floor(value / unit * (1 + 1e-12)) * unit:.{digits}g}")
 
 
 def bootstrap(values: Sequence[float], repeats: int = 1000, seed: int = 0) -> tuple[float, float]:

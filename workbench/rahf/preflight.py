@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import UserError
 from workbench.rahf.estimate import LIKE, Estimate, Plan, estimate, memory_parts
 from workbench.rahf.facts import Facts, gather, reader_of, shape_of
+from workbench.statistics import rounded_down
 
 if TYPE_CHECKING:
     from workbench.pairs import PreferencePairs
@@ -294,7 +295,7 @@ def _strength(config: RunConfig, facts: Facts) -> Iterator[Problem]:
                 "alpha",
                 f"Alpha {config.alpha:g} moves states by {strength:.2f} of their own length, as an earlier run measured, "
                 f"and {'above 1 every answer collapses' if over else 'above 0.5 answers begin to collapse'}: choose "
-                f"{RISK / known:.1g} or less, or leave alpha on auto.",
+                f"{rounded_down(RISK / known):g} or less, or leave alpha on auto.",
             )
     elif config.alpha > USUAL_ALPHA:
         yield Problem(

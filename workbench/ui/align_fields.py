@@ -175,6 +175,7 @@ def stages(sentence: str) -> str:
 def in_page_words(sentence: str) -> str:
     """A sentence of the engine with the page's words: “Longest prompt, tokens”, not prompt_tokens; stage 1, not step 1."""
     sentence = stages(sentence)
+    sentence = re.sub(r"leave (?:alpha|it) on auto\b", "let it be calibrated", sentence)
     plain = {"quantization", "optimizer", "accumulation", "foundation", "dtype"}
     for name in sorted(known_fields(), key=len, reverse=True):
         if "_" in name or name in plain:

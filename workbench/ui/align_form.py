@@ -10,12 +10,12 @@ others are picked in step 2 than ``over``).
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import UserError
+from workbench.statistics import rounded_down
 from workbench.ui import align_fields, align_view, charts, context, pairs_data
 from workbench.ui.align_fields import field_groups, known_fields, label, summary
 from workbench.ui.state import Workspace
@@ -264,7 +264,7 @@ def alpha_error(alpha: float | None, per_unit: dict[str, Any] | None) -> str:
         return ""
     return (
         f"Alpha {alpha:g} would move states by {alpha * per_unit['mean']:.2f} times their own size. Above 1, every "
-        f"answer collapses. Choose {math.floor(10 * RISK / per_unit['mean']) / 10:g} or less, or let it be calibrated."
+        f"answer collapses. Choose {rounded_down(RISK / per_unit['mean']):g} or less, or let it be calibrated."
     )
 
 

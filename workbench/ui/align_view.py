@@ -58,8 +58,16 @@ def at_step(story: Story) -> str:
     return f"step {event.step} of {event.total}" if event.total else DOING.get(event.stage, event.stage).lower()
 
 
-def head(status: dict[str, Any], story: Story) -> dict[str, Any]:
-    """Title row and, where something went wrong, what is kept and what to do."""
+def head(status: dict[str, Any], story: Story, beside: bool = False) -> dict[str, Any]:
+    """Title row and, where something went wrong, what is kept and what to do. ``beside``: the next run stands ready
+    beside it, and its start is the page's first action."""
+    told = _head(status, story)
+    for part in (told, told.get("error") or {}, told.get("warn") or {}) if beside else ():
+        part["actions"] = [one | {"primary": False} for one in part.get("actions") or []]
+    return told
+
+
+def _head(status: dict[str, Any], story: Story) -> dict[str, Any]:
     name, state = context.title_of(status), status["state"]
     event = story.last
     started = time.strftime("%H:%M", time.localtime(status.get("started") or status.get("created") or 0))
@@ -244,15 +252,23 @@ def achieved(rows: list[dict[str, Any]]) -> tuple[str, list[Any]] | None:
         title = gains.format(math.floor(100 * value + 1e-9))  # 99.5% is not all of them
         if is_number(chance) and (low if is_number(low) else value) <= chance:
             title = "Aligned is not clearly better than base"
-        against = f" against {base[key]:.2f} for base" if key == "preferred" and is_number(base.get(key)) else ""
+        against = (
+            f" against {_with_interval(base, key)} for base" if key == "preferred" and is_number(base.get(key)) else ""
+        )
         said = f"{word} {value:.2f} {charts.interval(low, high)}{against}"
         if is_number(coherent):
             title += _coherence_tail(coherent, reference if is_number(reference) else 1.0)
-            said += f"; coherence {coherent:.2f}" + (
-                f" against {reference:.2f} for base" if is_number(reference) else ""
-            )
-        return title, [said + "."]
+            said += f"; coherence {_with_interval(aligned, 'coherence')}"
+            said += f" against {_with_interval(base, 'coherence')} for base" if is_number(reference) else ""
+        count = aligned.get("pairs")
+        return title, [said + (f"; {count} held-out prompts." if isinstance(count, int) else ".")]
     return None
+
+
+def _with_interval(row: dict[str, Any], key: str) -> str:
+    """``0.46 [0.39, 0.52]``."""
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return f"{row[key]:.2f} {charts.interval(low, high)}".rstrip()
 
 
 def _coherence_tail(value: float, reference: float) -> str:

@@ -170,7 +170,7 @@ def drawn(visitor: str, answered: Any = None) -> tuple[tuple[str, str, str], str
         column = align_form.of_run(status, config, story, *told)
     steps = 0 if config.get("align_epochs") else int(config.get("align_steps") or 0)  # of passes, the run itself tells
     values = (
-        html.value(align_view.head(status, story)),
+        html.value(align_view.head(status, story, column["start"] is not None and not column["start"]["quiet"])),
         html.value(column),
         html.value(align_view.live(status, story, steps, calibrates(config))),
     )

@@ -30,7 +30,7 @@
     const at = place(data, local);
     const rung = data.rungs[at];
     const alpha = String(rung.alpha.toPrecision(2) * 1);
-    const drift = typeof rung.drift === 'number' ? `${share(rung.drift)} of answers drifted at this strength` : '';
+    const drift = typeof rung.drift === 'number' ? `in calibration, ${share(rung.drift)} of answers drifted at this strength` : '';
     const taken = at === data.chosen ? 'the strength of this run' : '';
     const last = data.rungs.length - 1;
     return el('section', { class: 'panel preview' }, head,
