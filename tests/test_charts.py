@@ -289,8 +289,28 @@ def test_one_steps_through_the_looks_and_a_resumed_run_does_not_repeat_the_first
     assert [point[:2] for point in made.looks["mean_tokens"]] == [(0.0, 12.0), (40.0, 99.0)]
     many, _ = told(looks(range(0, 200, 2)))
     assert len(many["samples"]["looks"]) == 12 and many["samples"]["looks"][-1]["step"] == 198
-    none, _ = told([Event("instruct", 3, 10, {"loss": 1.0})], "stopped")
+    none, _ = told([Event("instruct", 3, 10, {"loss": 1.0})], "failed")
     assert none["samples"]["ended"] and none["samples"]["empty"].startswith("There are none: the run ended before")
+
+
+def test_a_paused_run_says_not_yet_and_its_clock_stands_still():
+    first = [Event("load", time=0.0), *(Event("instruct", i, 9, {"loss": 1.0}, time=10.0 + i) for i in range(5))]
+    second = [Event("load", time=5000.0), *(Event("instruct", i, 9, {"loss": 1.0}, time=5010.0 + i) for i in (5, 6))]
+    paused, _ = told(first, "stopped")
+    assert (
+        paused["samples"]["empty"].startswith("There are none yet") and paused["before"]["empty"] == "Not checked yet."
+    )
+    assert paused["progress"]["note"]["kind"] == "wait"  # its place stays
+    view, _ = told([*first, *second])
+    assert view["progress"]["stages"][0]["text"] == "6 of 9, 0:05"
+
+
+def test_of_duals_two_models_the_one_at_work_is_told_of():
+    loss = [*(1 - i / 40 for i in range(30)), *(2 - i / 40 for i in range(30))]
+    steps = [Event("instruct", i + 1, 60, {"loss": one}) for i, one in enumerate(loss)]
+    for count, title in ((30, "The chosen side’s loss is falling"), (60, "The rejected side’s loss is falling")):
+        view, _ = told(steps[:count], method="dual")
+        assert view["charts"][0]["title"] == title and "rejected" in view["charts"][0]["sub"]
 
 
 def ladder(chosen=0.7, gains=(0.1, 0.5, 0.4, -0.2), drifts=(0.02, 0.04, 0.3, 1.0)):

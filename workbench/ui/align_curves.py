@@ -26,9 +26,17 @@ def main(status: dict[str, Any], story: Story, steps: int = 0) -> list[dict[str,
         loss = charts.loss_chart(story.loss, total, state=state)
     else:
         of = int(story.spans["instruct"][3]) or 100
-        sides = "; first the chosen side’s model, then the other’s" if status.get("method") == "dual" else ""
-        loss = charts.loss_chart(story.instruct, of, state=state, sub=f"stage 1, loss of instructing, by step{sides}")
-        loss["title"] = loss["title"].replace("The loss", "The instructed model’s loss", 1)
+        dual = status.get("method") == "dual"
+        sub = (
+            "stage 1, by step: the chosen side, then the rejected" if dual else "stage 1, loss of instructing, by step"
+        )
+        loss = charts.loss_chart(story.instruct, of, state=state, sub=sub)
+        whose, found = "The instructed model’s loss", loss["title"]
+        if dual:  # two models, one after the other: what is said is said of the one that is at work
+            second = [point for point in story.instruct if point[0] > of / 2]
+            found = charts.loss_chart(second or story.instruct, of, state=state)["title"]
+            whose = f"The {'rejected' if second else 'chosen'} side’s loss"
+        loss["title"] = found.replace("The loss", whose, 1)
     coherence = charts.coherence_chart(
         story.looks["coherence"], total, base=story.latest.get("base_coherence"), now=now, state=state
     )
@@ -135,6 +143,7 @@ def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, 
         if isinstance(row, dict)
     ]
     ended = status["state"] not in LIVE and story.last is not None
+    paused = status["state"] == "stopped"  # it can still go on
     panel: dict[str, Any] = {
         "title": "What stage 1 taught",
         "sub": "the same held-out prompt under either instruction"
@@ -142,7 +151,9 @@ def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, 
         else "the same held-out prompt to both models",
         "heads": ["under p+", "under p−"] if scit else ["tuned on chosen", "tuned on rejected"],
         "sides": sides,
-        "empty": "It was not checked." if ended else "Two answers to read, when stage 1 is done.",
+        "empty": ("Not checked yet." if paused else "It was not checked.")
+        if ended
+        else "Two answers to read, when stage 1 is done.",
         "ended": ended,
         "chart": None,
     }
@@ -154,7 +165,11 @@ def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, 
     elif calibrates:
         sub = "gain and drift by alpha, on prompts that stage 1 has not seen"
         panel["chart"] = charts.pending("The strength is chosen in stage 2", sub, 1, charts.y_ticks(0, 1))
-        panel["chart"] |= {"x": [], "two": True, "empty": "no strength was tried" if ended else "drawn in stage 2"}
+        panel["chart"] |= {
+            "x": [],
+            "two": True,
+            "empty": f"no strength {'is tried yet' if paused else 'was tried'}" if ended else "drawn in stage 2",
+        }
     return panel
 
 
@@ -165,7 +180,9 @@ def samples(status: dict[str, Any], story: Story) -> dict[str, Any]:
     if not rows:
         ended = status["state"] not in LIVE and story.last is not None
         waits = "They come with the first look at held-out prompts, during stage 3."
-        if ended:
+        if ended and status["state"] == "stopped":
+            waits = "There are none yet: the run was stopped before its first look at held-out prompts, in stage 3."
+        elif ended:
             waits = "There are none: the run ended before its first look at held-out prompts, in stage 3."
         return {"title": "Sample answers", "right": "", "rows": [], "looks": [], "empty": waits, "ended": ended}
     texts = [{name: str(row.get(name) or "") for name in ("prompt", "base", "aligned")} for row in rows]

@@ -43,6 +43,7 @@ class Story:
     samples: list[tuple[int, list[dict[str, str]]]] = field(default_factory=list)  # of every look: step, rows
     last: Event | None = None
     latest: dict[str, Any] = field(default_factory=dict)  # metrics that are shown as they stand
+    loaded: float = 0.0  # when the model was loaded last: what stood before it was another sitting
     position: int = 0  # byte in events.jsonl up to which it was read
     version: int = 0  # rises with every change
 
@@ -56,7 +57,11 @@ class Story:
         for event in events:
             self.last = event
             self.version += 1
+            if event.stage == "load":
+                self.loaded = event.time
             span = self.spans.setdefault(event.stage, [event.time, event.time, 0, 0])
+            if span[1] < self.loaded:  # between two sittings nobody worked
+                span[0] += event.time - span[1]
             span[1:] = [event.time, max(event.step, 0), max(event.total, 0) or span[3]]
             self._metrics(event)
 

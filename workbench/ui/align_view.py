@@ -193,7 +193,11 @@ def stopped_head(status: dict[str, Any], story: Story, bold: dict[str, str], act
             "sub": ["Run ", bold, kept, "Resume goes on."],
             "actions": actions,
         }
-    said = str(status.get("message") or "Nothing is lost: resume goes on from the last checkpoint.")
+    said = (
+        str(status.get("message") or "").removeprefix("Stopped; ")
+        or "nothing is lost: resume goes on from the last checkpoint."
+    )
+    said = said[0].upper() + said[1:]
     how = "paused" if status.get("how") == "pause" else "stopped"
     if story.last is None:
         return {
@@ -342,7 +346,7 @@ def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
         "heading": heading,
         "live": live,
         "stages": stage_bars(story, state),
-        "note": verdict(story) or (AWAITED if live else None),
+        "note": verdict(story) or (AWAITED if live or state == "stopped" else None),
     }
     if live:
         fresh = max((last.time if last else 0), status.get("updated") or 0)
