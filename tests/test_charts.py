@@ -305,6 +305,15 @@ def test_a_paused_run_says_not_yet_and_its_clock_stands_still():
     assert view["progress"]["stages"][0]["text"] == "6 of 9, 0:05"
 
 
+def test_a_resumed_run_starts_until_it_tells_something():
+    before = [Event("align", 19, 60, {"loss": 1.0}, time=100.0)]
+    view, made = told(before, since=160.0, seconds_left=8.0)
+    assert view["progress"]["heading"].startswith("Starting") and view["progress"]["stages"][2]["share"] > 30
+    assert align_view.head(STATUS | {"state": "running", "since": 160.0}, made)["title"] == "Starting"
+    made.add([Event("align", 20, 60, {"loss": 1.0}, time=170.0)])
+    assert align_view.head(STATUS | {"state": "running", "since": 160.0}, made)["title"].endswith("step 20 of 60")
+
+
 def test_of_duals_two_models_the_one_at_work_is_told_of():
     loss = [*(1 - i / 40 for i in range(30)), *(2 - i / 40 for i in range(30))]
     steps = [Event("instruct", i + 1, 60, {"loss": one}) for i, one in enumerate(loss)]

@@ -75,6 +75,7 @@ def _head(status: dict[str, Any], story: Story) -> dict[str, Any]:
     if state == "queued" and status.get("queue"):
         return waiting_head(status, bold)
     if state in LIVE:
+        event = event if at_work(status, story) else None
         doing = DOING.get(event.stage, "Working") if event else "Starting"
         steps = f": step {event.step} of {event.total}" if event and event.total and event.stage in STAGES else ""
         stopping = status.get("stopping")
@@ -145,6 +146,11 @@ def method_failed(
         "sub": "What was measured stays on this page.",
         "error": {"strong": strong, "text": text, "actions": [change, discard]},
     }
+
+
+def at_work(status: dict[str, Any], story: Story) -> bool:
+    """Whether the run has told anything since it was started (or resumed) last."""
+    return story.last is not None and story.last.time >= (status.get("since") or 0)
 
 
 def stops(story: Story) -> list[dict[str, Any]]:
@@ -326,8 +332,8 @@ def _second(story: Story, share: float, ended: float, done: bool) -> tuple[float
 
 def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
     """The panel above the curves."""
-    state, last = status["state"], story.last
-    live = state in LIVE
+    state, live = status["state"], status["state"] in LIVE
+    last = story.last if not live or at_work(status, story) else None
     left = status.get("seconds_left")
     took = charts.duration(status.get("seconds"))
     if live:

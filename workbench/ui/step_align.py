@@ -71,7 +71,7 @@ def build(page: Page) -> None:
         (title, column, panel), now, alive = drawn(visitor)
         updates = {head: title, live: panel, seen: now}
         if not alive or mark.split("@")[0] != now.split("@")[0] or column_moves(visitor):
-            updates[settings] = column
+            updates |= {settings: column} | glancing(visitor)
         if mark.split("@")[0] != now.split("@")[0]:
             updates |= trial.updates(visitor)
         if not alive:  # the run has ended: the other steps may be open now
