@@ -24,7 +24,7 @@ from tests.browser import Server, browser, overflow, page, start_server, stop_se
 from workbench.errors import UserError
 from workbench.rahf.config import RunConfig
 from workbench.runs import control, create, queue, worker
-from workbench.ui import context, frame, runs_panel, runs_view, state
+from workbench.ui import context, frame, runs_panel, runs_view, state, step_align
 
 ROOT = Path(__file__).parents[1]
 ANN, BOB = "a" * 32, "b" * 32
@@ -286,6 +286,21 @@ def test_a_run_that_was_stopped_and_kept_can_be_compared_and_exported(anns, monk
     assert "Base and ANNS-SECRET, side by side" in told(opens(gr.EventData(None, {"step": "compare"}), ANN))
     shown = told(opens(gr.EventData(None, {"step": "export"}), ANN))
     assert "the adapter of 3 of 9 steps, not judged" in shown and "A LoRA adapter of 3 of 9 steps" in shown
+
+
+def test_a_run_in_the_bin_keeps_its_name_and_its_way_back_stands_in_the_heading(anns):
+    mine = create("align", {"method": "dual", "model": "demo", "pairs": "demo", "layers": [4, 6]}, owner=BOB)
+    mine.write_status(state="stopped", layers=[4, 6])
+    state.change(BOB, run=mine.id, step="align", picked=[3])
+    runs_panel.delete(BOB, mine)
+    head, _, live = (json.loads(value) for value in step_align.drawn(BOB)[0])
+    assert head["sub"].startswith("dual-4-6 is in the bin.") and head["actions"][0]["label"] == "Take back dual-4-6"
+    assert live["progress"]["heading"] == "Nothing has run yet"  # Bob's only one
+    shown = json.loads(runs_panel.drawn(BOB)[0])
+    assert shown["undo"]["text"] == "dual-4-6 is in the bin." and shown["bin"][0]["name"].startswith("dual-4-6, ")
+    assert runs_panel.last_deleted(ANN) is None
+    runs_panel.restore(BOB, runs_panel.last_deleted(BOB).id)
+    assert mine.path.exists() and "actions" in json.loads(step_align.drawn(BOB)[0][0])
 
 
 def test_what_is_deleted_on_the_page_can_be_taken_back_by_whoever_may(anns):

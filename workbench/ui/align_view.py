@@ -150,7 +150,9 @@ def method_failed(
 
 def at_work(status: dict[str, Any], story: Story) -> bool:
     """Whether the run has told anything since it was started (or resumed) last."""
-    return story.last is not None and story.last.time >= (status.get("since") or 0)
+    if status["state"] == "queued" or story.last is None:
+        return False
+    return story.last.time >= (status.get("since") or 0)
 
 
 def stops(story: Story) -> list[dict[str, Any]]:
@@ -405,12 +407,12 @@ def live(status: dict[str, Any], story: Story, steps: int = 0, calibrates: bool 
     }
 
 
-def nothing_yet(steps: int = 0) -> dict[str, Any]:
-    """The right column before the first run: the places of what will come."""
+def nothing_yet(steps: int = 0, others: bool = False) -> dict[str, Any]:
+    """The right column while no run is selected: the places of what will come. ``others``: there are runs, in the list."""
     story, status = Story(), {"state": "queued"}
     panel = live(status, story, steps, calibrates=True)
     panel["progress"] = {
-        "heading": "Nothing has run yet",
+        "heading": "No run is open: start one, or open one below" if others else "Nothing has run yet",
         "right": "the run has three stages",
         "stages": stage_bars(story, "queued"),
         "note": AWAITED,

@@ -274,8 +274,8 @@ def run_words(status: dict[str, Any]) -> str:
             return f"Finished, win rate {rate:.2f}{span}"
         return "Finished"
     where = f" at step {status['step']}" if status.get("step") else ""
-    if status["state"] == "stopped" and status.get("partial"):
-        return f"Stopped and kept{where}"
+    if status["state"] == "stopped" and (partial := status.get("partial")):
+        return f"Stopped and kept at step {partial['steps']}"
     if status["state"] == "stopped" and status.get("how") == "pause":
         return f"Paused{where}"
     return {"stopped": "Stopped", "interrupted": "Interrupted", "failed": "Failed"}[status["state"]] + where

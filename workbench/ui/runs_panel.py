@@ -128,6 +128,14 @@ def restore(visitor: str, run_id: Any) -> None:
     _keep(visitor, undo=None)
 
 
+def last_deleted(visitor: str) -> Run | None:
+    """The run that was deleted last and can be taken back."""
+    from workbench.runs import bin
+
+    kept = (state.open_workspace(visitor).settings.get("runs") or {}).get("undo")
+    return next((run for run in bin.thrown_away() if run.id == kept and state.may_use(visitor, run)), None)
+
+
 def remember_deleted(visitor: str, run: Run) -> None:
     """Offer to undo the deleting of this run."""
     _keep(visitor, undo=run.id)

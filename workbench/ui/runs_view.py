@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.errors import UserError
 from workbench.runs import comparing
 from workbench.runs.store import Run
 from workbench.ui import align_form, charts, context
@@ -31,11 +32,28 @@ def panel(
     undo = next((run for run in binned if run.id == kept.get("undo")), None)
     return {
         "rows": [row(status, status["run"] == workspace.run, status["run"] in chosen) for status in statuses],
-        "undo": {"run": undo.id, "text": f"{undo.about()['title'] or undo.id} is in the bin."} if undo else None,
-        "bin": [{"run": run.id, "name": run.about()["title"] or run.id} for run in binned],
+        "undo": {"run": undo.id, "text": f"{name_of(undo)} is in the bin."} if undo else None,
+        "bin": [{"run": run.id, "name": f"{name_of(run)}, {began(run)}".rstrip(", ")} for run in binned],
         "compared": beside(compared) if len(compared) > 1 else None,
         "picked": len(chosen),
     }
+
+
+def name_of(run: Run) -> str:
+    """A run's name as everywhere on the page, also of one that lies in the bin."""
+    try:
+        return context.title_of(run.status())
+    except UserError:
+        return run.about()["title"] or run.id
+
+
+def began(run: Run) -> str:
+    """When a run was started, to tell runs of one name apart; "" where that is not known."""
+    try:
+        at = run.status().get("started") or run.status().get("created")
+    except UserError:
+        return ""
+    return time.strftime("%d %b %H:%M", time.localtime(at)) if at else ""
 
 
 def row(status: dict[str, Any], selected: bool, compared: bool) -> dict[str, Any]:

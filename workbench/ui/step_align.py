@@ -24,6 +24,7 @@ from workbench.ui import (
     html,
     quota,
     runs_panel,
+    runs_view,
     state,
 )
 from workbench.ui.page import Page
@@ -130,6 +131,8 @@ def build(page: Page) -> None:
             resume(visitor)
         elif action == "copy":
             copy(visitor)
+        elif action == "take-back" and (gone := runs_panel.last_deleted(visitor)):
+            runs_panel.restore(visitor, gone.id)
         return show(visitor)
 
     page.on(head.select, pressed, None, outputs, event=True, refresh=True, queue=False)
@@ -151,12 +154,17 @@ def drawn(visitor: str, answered: Any = None) -> tuple[tuple[str, str, str], str
             "title": "Align the model",
             "sub": "Choose how, and start. The run is a process of its own: close the page, it goes on.",
         }
+        if gone := runs_panel.last_deleted(visitor):
+            name = runs_view.name_of(gone)
+            title["sub"] = f"{name} is in the bin. {title['sub']}"
+            title["actions"] = [{"label": f"Take back {name}", "act": "take-back"}]
         column = new_column(workspace, answered=answered)
+        steps = align_form.known_fields()["align_steps"].default
         return (
             (
                 html.value(title),
                 html.value(column),
-                html.value(align_view.nothing_yet(align_form.known_fields()["align_steps"].default)),
+                html.value(align_view.nothing_yet(steps, bool(state.runs_of(visitor)))),
             ),
             "",
             False,
