@@ -288,6 +288,25 @@ def test_a_run_that_was_stopped_and_kept_can_be_compared_and_exported(anns, monk
     assert "the adapter of 3 of 9 steps, not judged" in shown and "A LoRA adapter of 3 of 9 steps" in shown
 
 
+def test_runs_beside_each_other_are_told_in_words_and_with_intervals(anns):
+    aligned = {"preferred": 0.5, "preferred_low": 0.4, "preferred_high": 0.6, "kl_from_base": 1.0}
+    made = []
+    for method, result in (("dual", None), ("scit", {"held_out": {"aligned": aligned}, "alpha": 0.7231})):
+        made.append(create("align", RunConfig(method=method, layers=(4, 6)).to_dict(), owner=BOB))
+        made[-1].write_status(state="finished" if result else "stopped", layers=[4, 6], result=result, seconds=125.0)
+    found = runs_view.beside(made)
+    assert ["Method", "Dual", "SCIT"] in found["settings"]
+    assert found["figures"] == [
+        ["Preferred answers, share", "\N{EN DASH}", "0.50 [0.40, 0.60]"],
+        ["KL from base, nats", "\N{EN DASH}", "1.00"],
+        ["Alpha", "\N{EN DASH}", "0.723"],
+        ["Time taken", "2 min 05 s", "2 min 05 s"],
+    ]
+    chart = runs_view.overlay("loss", [[[0, 1.0], [20, 0.5]], [[0, 1.0], [200, 0.4]]], ["short", "long"])
+    short, long = chart["labels"]
+    assert short["x"] < 20 and "side" not in short and (long["x"], long["side"]) == (100.0, "r")
+
+
 def test_a_run_in_the_bin_keeps_its_name_and_its_way_back_stands_in_the_heading(anns):
     mine = create("align", {"method": "dual", "model": "demo", "pairs": "demo", "layers": [4, 6]}, owner=BOB)
     mine.write_status(state="stopped", layers=[4, 6])

@@ -9,11 +9,21 @@ from typing import Any
 from workbench.errors import UserError
 from workbench.runs import comparing
 from workbench.runs.store import Run
-from workbench.ui import align_form, charts, context
+from workbench.ui import align_fields, align_form, align_view, charts, context
 from workbench.ui.state import Workspace
 
 COLOURS = ("ink", "ink-2", "ink-3", "ink-2")  # colours have meanings here; runs are told apart by dashes and names
 MOST = 4  # runs beside each other
+FIGURES = {  # of held-out prompts, and of the run
+    "preferred": "Preferred answers, share",
+    "win_rate": "Win rate against base",
+    "coherence": "Coherence, share of fluent answers",
+    "kl_from_base": "KL from base, nats",
+    "preference_accuracy": "Chosen is likelier, share of pairs",
+    "alpha": "Alpha",
+    "loss_last": "Loss of stage 3 at its end",
+    "seconds": "Time taken",
+}
 LABELS = {
     "loss": ("Loss of stage 3", "mean distance to the shifted states, by step"),
     "fit": ("Distance left", "mean over blocks, as a share of the shift, by step"),
@@ -93,9 +103,15 @@ def beside(runs: Sequence[Run]) -> dict[str, Any]:
         names = [f"{number} {name}" for number, name in enumerate(names, 1)]
     return {
         "names": names,
-        "settings": [[align_form.label(row["name"]), *map(value_text, row["values"])] for row in found["settings"]],
+        "settings": [
+            [align_form.label(row["name"]), *(setting_text(row["name"], value) for value in row["values"])]
+            for row in found["settings"]
+        ],
         "same": found["same"],
-        "figures": [[said(row["name"]), *map(value_text, row["values"])] for row in found["figures"]],
+        "figures": [
+            [FIGURES[row["name"]], *(figure_text(row["name"], *one) for one in zip(row["values"], runs, strict=True))]
+            for row in found["figures"]
+        ],
         "charts": [overlay(name, lines, names) for name, lines in found["curves"].items()],
     }
 
@@ -113,7 +129,13 @@ def overlay(name: str, lines: Sequence[Sequence[Sequence[float]]], names: Sequen
                 {"points": charts.thin(points), "color": COLOURS[number % 4], "dash": charts.DASHES[number % 6]}
             )
             labels.append((number, points[-1]))
-    heights = charts.spread([point[1] + (9 if point[1] < 80 else -9) for _, point in labels])  # beside their lines
+    early = {number for number, (x, _) in labels if x <= charts.ROOM}  # these have room behind their lines
+    heights = {}
+    for group in (early, {number for number, _ in labels} - early):
+        wanted = {
+            number: y + (0 if number in early else 9 if y < 80 else -9) for number, (_, y) in labels if number in group
+        }
+        heights |= dict(zip(wanted, charts.spread(list(wanted.values())), strict=True))
     last = [line[-1][1] if line else None for line in lines]
     ends = [f"{names[i]} {charts.short(value)}" for i, value in enumerate(last) if value is not None]
     return {
@@ -124,27 +146,31 @@ def overlay(name: str, lines: Sequence[Sequence[Sequence[float]]], names: Sequen
         "y": charts.y_ticks(0, top),
         "lines": drawn,
         "labels": [
-            {"x": 100.0, "y": height, "side": "r", "strong": names[number]}
-            for (number, _), height in zip(labels, heights, strict=True)
+            {"y": heights[number], "strong": names[number]}
+            | ({"x": round(x + 1.5, 2)} if number in early else {"x": 100.0, "side": "r"})
+            for number, (x, _) in labels
         ],
         "table": {"head": ["Run", "Step", title], "rows": _rows(lines, names)},
     }
 
 
-def said(name: str) -> str:
-    """A figure's name for a reader."""
-    return name.replace("_", " ").capitalize()
+def setting_text(name: str, value: Any) -> str:
+    """A setting as the column of settings says it."""
+    return (align_fields.word(name, value) if name in align_fields.known_fields() else str(value))[:200]
 
 
-def value_text(value: Any) -> str:
-    """A setting or figure as text; a dash where there is none."""
-    if value is None:
+def figure_text(name: str, value: Any, run: Run) -> str:
+    """A figure of a run with its interval, where it has one; a dash where there is none."""
+    if name == "alpha" and value is None:  # a run that has not ended knows it all the same
+        value = align_view.story_of(run).latest.get("alpha")
+    if not isinstance(value, (int, float)):
         return "\N{EN DASH}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
-    return str(value)[:200]
+    if name == "seconds":
+        return charts.duration(value)
+    if name in ("alpha", "loss_last"):
+        return f"{value:.3g}"
+    aligned = (align_view.rows_of(run.status().get("result") or {}) or [{}])[-1]
+    return f"{value:.2f} {charts.interval(aligned.get(f'{name}_low'), aligned.get(f'{name}_high'))}".rstrip()
 
 
 def _rows(lines: Sequence[Sequence[Sequence[float]]], names: Sequence[str]) -> list[list[str]]:
