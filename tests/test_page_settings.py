@@ -53,7 +53,7 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     unfold(page)
 
     # Texts of one's own are no value's, though the list had no name for them before.
-    instructions, positive = page.get_by_label("Instructions for"), page.get_by_label("Instruction p+")
+    instructions, positive = page.get_by_label("Instructions for"), page.get_by_role("textbox", name="Instruction p+")
     instructions.select_option("polite")
     expect(positive).to_have_value(re.compile("polite"))
     positive.fill("You are mine.")

@@ -57,7 +57,14 @@ class Step:
                     label="Aligned run", choices=[], scale=2, elem_id="rw-compare-run", filterable=False
                 )
                 self.steer = gr.Slider(
-                    -2, 2, 0, step=0.1, label="Extra steering", visible=False, scale=2, elem_id="rw-steer"
+                    -2,
+                    2,
+                    0,
+                    step=0.1,
+                    label="Extra steering, times the run’s shift",
+                    visible=False,
+                    scale=2,
+                    elem_id="rw-steer",
                 )
             self.fold = gr.Accordion(FOLD.format(7, 1, 64), open=False, elem_classes="rw-asks rw-fold")
             with self.fold, gr.Row(elem_classes="rw-fields"):
