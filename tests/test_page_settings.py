@@ -92,6 +92,16 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     expect(page.locator("#rw-error")).to_contain_text("there is no setting 'align_step'; do you mean align_steps?")
     expect(steps).to_have_value("44")
 
+    # Whoever goes by keys sees where they are, also on what is no field of text.
+    ring = "node => getComputedStyle(node).outlineStyle"
+    page.get_by_role("radio", name="Aim at a relative strength").focus()
+    page.keyboard.press("ArrowUp")
+    assert page.get_by_role("radio", name="Calibrated").evaluate(ring) == "solid"
+    tick = page.get_by_role("checkbox", name="Stop when answers fall apart")
+    tick.focus()
+    page.keyboard.press("Shift")
+    assert tick.evaluate(ring) == "solid"
+
     page.set_viewport_size({"width": 390, "height": 844})
     assert overflow(page) <= 0
     inside = "boxes => boxes.every(box => box.scrollWidth <= box.clientWidth + 1)"
