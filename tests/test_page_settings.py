@@ -97,7 +97,8 @@ def test_a_preset_is_changed_refused_saved_loaded_and_taken_back(ready, tmp_path
     page.get_by_role("radio", name="Aim at a relative strength").focus()
     page.keyboard.press("ArrowUp")
     assert page.get_by_role("radio", name="Calibrated").evaluate(ring) == "solid"
-    tick = page.get_by_role("checkbox", name="Stop when answers fall apart")
+    unfold(page)
+    tick = page.locator("#rw-set-stop_on_collapse")
     tick.focus()
     page.keyboard.press("Shift")
     assert tick.evaluate(ring) == "solid"
