@@ -309,6 +309,7 @@ def test_a_resumed_run_starts_until_it_tells_something():
     before = [Event("align", 19, 60, {"loss": 1.0}, time=100.0)]
     view, made = told(before, since=160.0, seconds_left=8.0)
     assert view["progress"]["heading"].startswith("Starting") and view["progress"]["stages"][2]["share"] > 30
+    assert view["progress"]["right"] == "starting" and "age" not in view["progress"]  # not: updated an hour ago
     assert align_view.head(STATUS | {"state": "running", "since": 160.0}, made)["title"] == "Starting"
     made.add([Event("align", 20, 60, {"loss": 1.0}, time=170.0)])
     assert align_view.head(STATUS | {"state": "running", "since": 160.0}, made)["title"].endswith("step 20 of 60")

@@ -356,8 +356,10 @@ def progress(status: dict[str, Any], story: Story) -> dict[str, Any]:
         "stages": stage_bars(story, state),
         "note": verdict(story) or (AWAITED if live or state == "stopped" else None),
     }
-    if live:
-        fresh = max((last.time if last else 0), status.get("updated") or 0)
+    if live and last is None:
+        panel["right"] = "starting"
+    elif live:
+        fresh = max(last.time, status.get("updated") or 0)
         panel["age"] = f"{max(0.0, time.time() - fresh):.1f}@{story.version}"
     else:
         ended = status.get("ended") or status.get("updated") or 0
