@@ -91,9 +91,9 @@ def split(total: int, parts: dict[str, int] | None) -> Markup:
     if not parts:
         return Markup()
     return Markup(
-        '<hr class="hr"><h3>{0} split</h3><div class="split" role="img" aria-label="{1} for step 1, {2} for steps 2 '
+        '<hr class="hr"><h3>{0} split</h3><div class="split" role="img" aria-label="{1} for stage 1, {2} for stages 2 '
         'and 3, {3} held out" style="grid-template-columns:{1}fr {2}fr {3}fr"><i></i><i></i><i class="d"></i></div>'
-        '<div class="split3 xs"><span><b>{1}</b><br>step 1, instruct</span><span><b>{2}</b><br>steps 2 and 3, fit'
+        '<div class="split3 xs"><span><b>{1}</b><br>stage 1, instruct</span><span><b>{2}</b><br>stages 2 and 3, fit'
         "</span><span><b>{3}</b><br>held out</span></div>"
     ).format(count(total, "pair"), *(parts[name] for name in SPLITS))
 

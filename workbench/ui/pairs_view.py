@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.ui.html import STATIC, Markup, button, icon, join, send
 
-SPLITS = {"instruct": "step 1", "fit": "steps 2 and 3", "held_out": "held out"}
+SPLITS = {"instruct": "stage 1", "fit": "stages 2 and 3", "held_out": "held out"}
 
 
 def count(number: int, noun: str = "") -> str:
@@ -42,8 +42,8 @@ def title(pairs: dict[str, Any] | None, parts: dict[str, int] | None, trouble: s
     else:
         train = parts["instruct"] + parts["fit"]
         below = (
-            f"{count(train)} train the model ({count(parts['instruct'])} for step 1, {count(parts['fit'])} for "
-            f"steps 2 "
+            f"{count(train)} train the model ({count(parts['instruct'])} for stage 1, {count(parts['fit'])} for "
+            f"stages 2 "
             f"and 3); {count(parts['held_out'])} are held out and never trained on."
         )
     return Markup("<h1>{}</h1><p class='s sub'>{}</p>").format(heading, below)
