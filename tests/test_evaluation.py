@@ -9,13 +9,13 @@ import torch
 from tiny import PAIRS, tiny_model
 
 from workbench.errors import UserError
-from workbench.evaluation import kl_from_base, make_baseline, measure, repeats, rows_of
+from workbench.evaluation import distinct, kl_from_base, make_baseline, measure, repeats, rows_of
 from workbench.generation import Sampling, generate
 from workbench.judges import ProbeJudge, RuleJudge, choose_judge
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.rahf.adapters import activate, add_adapter
 from workbench.rahf.config import RunConfig
-from workbench.statistics import bootstrap, wilson
+from workbench.statistics import bootstrap, length_controlled, wilson
 from workbench.tokens import Limits
 
 LIMITS = Limits(64, 32)
@@ -133,3 +133,34 @@ def test_intervals():
     low, high = bootstrap(np.random.default_rng(0).normal(1.0, 2.0, 400))
     assert low < 1.0 < high
     assert high - low == pytest.approx(4 * 2.0 / 20, rel=0.2)
+
+
+def test_a_win_rate_at_equal_length_against_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    draw = np.random.default_rng(3)
+    longer = draw.normal(12, 20, 500).round()
+    outcomes = (draw.random(500) < 1 / (1 + np.exp(-(0.3 + 1.5 * np.tanh(longer / longer.std()))))).astype(float)
+    outcomes[::7] = 0.5
+    feature = np.tanh(longer / longer.std())[:, None]
+    # a tie is half a win and half a loss
+    both = LogisticRegression(C=1.0, tol=1e-10).fit(
+        np.vstack([feature, feature]), np.repeat([1, 0], 500), np.concatenate([outcomes, 1 - outcomes])
+    )
+    rate, low, high = length_controlled(outcomes, longer)
+    assert rate == pytest.approx(both.predict_proba([[0.0]])[0, 1], abs=1e-4)
+    assert low < rate < high and rate < outcomes.mean() and high - low == pytest.approx(0.1, abs=0.04)
+
+
+def test_a_win_rate_at_equal_length_where_length_explains_nothing_or_everything():
+    assert length_controlled([1, 0, 1, 1], [0, 0, 0, 0]) == (0.75, *wilson(3, 4))
+    assert length_controlled([1, 1, 1], [5, -2, 9]) == (1.0, *wilson(3, 3))
+    rate, low, high = length_controlled([1.0] * 40 + [0.0] * 40, [9] * 40 + [-9] * 40)  # the longer one always wins
+    assert rate == pytest.approx(0.5, abs=0.01) and low < 0.4 and high > 0.6
+    rate, low, high = length_controlled([1.0] * 39 + [0.0], [7] * 40)
+    assert math.isfinite(rate) and 0 <= low <= rate <= high <= 1
+
+
+def test_distinct_pairs_of_tokens():
+    assert distinct([[1, 2, 1, 2], [1, 2]]) == 2 / 4
+    assert distinct([[1], []]) is None

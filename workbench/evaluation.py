@@ -22,7 +22,7 @@ from workbench.rahf.adapters import activate, load_adapter
 from workbench.rahf.config import RunConfig
 from workbench.rahf.results import number_format, read_result
 from workbench.stamp import check, stamp
-from workbench.statistics import bootstrap, wilson
+from workbench.statistics import bootstrap, length_controlled, wilson
 from workbench.tokens import Encoded, Limits
 
 ALIGNED = "aligned"
@@ -125,8 +125,10 @@ def measure(
 
     Log-probabilities are means a token. ``reward_margin`` is how much more the model gained over the base on chosen
     than on rejected answers; ``win_rate`` counts its sampled answers against the base's to the same prompts with the
-    same luck, ties as halves; ``coherence`` is the share of answers that fit one of the oracle's two forms or, without
-    an oracle, end themselves and are no less likely under the base than 99% of the base's own.
+    same luck, ties as halves, and ``win_rate_lc`` is the same had they been equally long; ``coherence`` is the share of
+    answers that fit one of the oracle's two forms or, without an oracle, do not repeat themselves and are no less likely
+    under the base than 99% of the base's own; ``unfinished`` is the share cut off at the longest answer, ``distinct_2``
+    how many different pairs of neighbouring tokens the answers hold, as a share of all pairs (None without any).
     """
     prompts = [pair.prompt for pair in baseline.pairs]
     count = len(prompts)
@@ -147,7 +149,10 @@ def measure(
     figures |= judged(judge, baseline, prompts, answers)
     figures |= coherence(judge, baseline, answers, surprise)
     figures |= {"kl_from_base": float(kl.mean())} | _interval("kl_from_base", bootstrap(kl))
+    unfinished = sum(not answer.ended for answer in answers)
+    figures |= {"unfinished": unfinished / count} | _interval("unfinished", wilson(unfinished, count))
     figures |= {
+        "distinct_2": distinct([answer.ids for answer in answers]),
         "perplexity_chosen": math.exp(min(50.0, -float(chosen.mean()))),
         "mean_tokens": float(np.mean([len(answer.ids) for answer in answers])),
     }
@@ -156,14 +161,17 @@ def measure(
 
 def judged(judge: Judge | None, baseline: Baseline, prompts: Sequence, answers: Sequence[Answer]) -> dict[str, Any]:
     """Win rate against the base and, where an oracle judges, the shares of its labels and of right facts."""
-    empty = {"judge": None, "win_rate": None, "win_rate_low": None, "win_rate_high": None}
     if judge is None or baseline.scores is None:
-        return empty
+        rates = ("win_rate", "win_rate_lc")
+        return {"judge": None} | {f"{rate}{end}": None for rate in rates for end in ("", "_low", "_high")}
     texts = [answer.text for answer in answers]
     scores = judge.scores(prompts, texts)
-    wins = float((scores > baseline.scores).sum() + (scores == baseline.scores).sum() / 2)
-    low, high = wilson(wins, len(texts))
-    figures = {"judge": judge.name, "win_rate": wins / len(texts), "win_rate_low": low, "win_rate_high": high}
+    outcomes = (scores > baseline.scores) + (scores == baseline.scores) / 2
+    wins = float(outcomes.sum())
+    figures = {"judge": judge.name, "win_rate": wins / len(texts)} | _interval("win_rate", wilson(wins, len(texts)))
+    longer = [len(answer.ids) - len(base.ids) for answer, base in zip(answers, baseline.answers, strict=True)]
+    controlled, *bounds = length_controlled(outcomes, longer)
+    figures |= {"win_rate_lc": controlled} | _interval("win_rate_lc", (bounds[0], bounds[1]))
     if isinstance(judge, RuleJudge):
         labels = judge.labels(texts)
         preferred = labels.count(PREFERRED)
@@ -189,6 +197,13 @@ def coherence(
             for value, answer in zip(surprise, answers, strict=True)
         )
     return {"coherence": good / len(answers)} | _interval("coherence", wilson(good, len(answers)))
+
+
+def distinct(answers: Sequence[Sequence[int]], size: int = 2) -> float | None:
+    """Distinct-n (Li et al. 2016): the different runs of ``size`` tokens in all answers, as a share of all such runs; None
+    where there is none."""
+    runs = [tuple(ids[at : at + size]) for ids in answers for at in range(len(ids) - size + 1)]
+    return len(set(runs)) / len(runs) if runs else None
 
 
 def repeats(ids: Sequence[int], span: int = 4, times: int = 4) -> bool:

@@ -19,6 +19,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _FIGURES = (
     ("preferred", "Preferred answers, by the oracle"),
     ("win_rate", "Win rate against the base"),
+    ("win_rate_lc", "Win rate at equal length"),
     ("preference_accuracy", "Preference accuracy"),
     ("coherence", "Coherent answers"),
     ("facts_right", "Right facts"),

@@ -34,3 +34,32 @@ def bootstrap(values: Sequence[float], repeats: int = 1000, seed: int = 0) -> tu
     draws = np.random.default_rng(seed).integers(0, len(data), (repeats, len(data)))
     low, high = np.percentile(data[draws].mean(1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def length_controlled(outcomes: Sequence[float], longer: Sequence[float]) -> tuple[float, float, float]:
+    """The win rate that would be expected of answers as long as those they are held against, with its 95% interval.
+
+    ``outcomes`` [N]: 1 won, 0.5 tie, 0 lost; ``longer`` [N]: by how many tokens each answer is the longer one. A logistic
+    regression of the outcomes on tanh(longer / its standard deviation), the slope with a standard normal prior; the rate is
+    its value at 0, the interval by the delta method. As in length-controlled AlpacaEval (Dubois et al. 2024), without
+    its terms for the difficulty of single prompts.
+    """
+    import numpy as np
+
+    won, more = np.asarray(outcomes, dtype=np.float64), np.asarray(longer, dtype=np.float64)
+    if len(won) == 0 or (won == won[0]).all() or not more.any():  # nothing for length to explain
+        share = float(won.mean()) if len(won) else math.nan
+        return share, *wilson(float(won.sum()), len(won))
+    design = np.stack([np.ones(len(won)), np.tanh(more / more.std() if more.std() else np.sign(more))], axis=1)
+    prior, weights = np.diag([1e-6, 1.0]), np.zeros(2)
+    for _ in range(100):
+        share = 1 / (1 + np.exp(-design @ weights))
+        slope = design.T @ (won - share) - prior @ weights
+        bend = design.T @ (design * (share * (1 - share))[:, None]) + prior
+        step = np.linalg.solve(bend, slope)
+        weights += step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
+        if np.abs(step).max() < 1e-9:
+            break
+    wide = Z95 * math.sqrt(float(np.linalg.inv(bend)[0, 0]))
+    rate, low, high = (1 / (1 + math.exp(-(weights[0] + by))) for by in (0.0, -wide, wide))
+    return rate, low, high

@@ -17,7 +17,7 @@ from workbench.progress import Progress
 from workbench.runs import store
 
 FIGURES = ("name", "preference_accuracy", "reward_margin", "win_rate", "win_rate_low", "win_rate_high", "coherence")
-FIGURES += ("kl_from_base", "perplexity_chosen", "mean_tokens")
+FIGURES += ("win_rate_lc", "kl_from_base", "perplexity_chosen", "mean_tokens", "unfinished", "distinct_2")
 TOGETHER = 32  # prompts answered in one batch
 
 

@@ -137,7 +137,9 @@ def _width(wins: float, count: int, more: int) -> float:
 
 COLUMNS = (  # title, key in the evaluation, digits
     ("Preference acc.", "preference_accuracy", 2),
+    ("Win rate, equal length", "win_rate_lc", 2),
     ("Coherence", "coherence", 2),
+    ("Unfinished", "unfinished", 2),
     ("KL from base, nats", "kl_from_base", 2),
     ("Perplexity", "perplexity_chosen", 1),
     ("Tokens", "mean_tokens", 0),
@@ -195,7 +197,7 @@ def _row(
 ) -> dict[str, Any]:
     def cell(field: str, digits: int) -> list[str] | str:
         value = row.get(field)
-        if value is None:
+        if value is None or (kind == "base" and field == "win_rate_lc"):  # against itself
             return ""
         return [f"{value:.{digits}f}", charts.interval(row.get(f"{field}_low"), row.get(f"{field}_high"), digits)]
 

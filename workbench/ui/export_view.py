@@ -12,6 +12,7 @@ from workbench.ui import align_view, charts, context, votes
 RESULTS = (  # title, key, digits
     ("Preferred answers", "preferred", 2),
     ("Win rate against base", "win_rate", 2),
+    ("Win rate at equal length", "win_rate_lc", 2),
     ("Preference accuracy", "preference_accuracy", 2),
     ("Coherence", "coherence", 2),
     ("Right facts", "facts_right", 2),
@@ -147,7 +148,7 @@ def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
             continue
         beside = (
             f", base {base[key]:.{digits}f}"
-            if base.get(key) is not None and key not in ("win_rate", "kl_from_base")
+            if base.get(key) is not None and key not in ("win_rate", "win_rate_lc", "kl_from_base")
             else ""
         )
         shown.append(
