@@ -73,7 +73,7 @@ def calibrate(
 
     ``unit`` {block: relative strength at alpha 1} as ``Patterns.collect`` measures it; the adapters of step 1 must be in
     ``loaded``. Returns plain data: ``points`` by alpha (alpha, relative_strength, gain, drift, both with 95% intervals,
-    mean_tokens, fluent, repeating, within), ``base``, ``chosen``, ``reason`` and what the figures are. Raises Stopped.
+    mean_tokens, repeating, within), ``base``, ``chosen``, ``reason`` and what the figures are. Raises Stopped.
     """
     mean = sum(unit.values()) / len(unit)
     alphas = [short_alpha(share / max(mean, 1e-9)) for share in LADDER]
@@ -118,7 +118,7 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
             otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
         return otherwise, (
             f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
-            f"nats a token), so alpha {_said(otherwise)} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
+            f"nats a token), so alpha {otherwise:.3g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
             "that makes answers drift or takes an unusual alpha."
         )
     middle = sound.index(best)
@@ -129,9 +129,9 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
         last += 1
     centre = (sound[first].alpha * sound[last].alpha) ** 0.5
     taken = min(sound[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
-    span = f" between {_said(sound[first].alpha)} and {_said(sound[last].alpha)}" if last > first else ""
+    span = f" between {sound[first].alpha:.3g} and {sound[last].alpha:.3g}" if last > first else ""
     return taken.alpha, (
-        f"Alpha {_said(taken.alpha)} gains {_said(round(float(taken.gain.mean()), 2) or float(taken.gain.mean()))} nats a token"
+        f"Alpha {taken.alpha:.3g} gains {taken.gain.mean():.3g} nats a token"
         + (f", as much as any{span}," if span else ", the most,")
         + f" with {taken.drifted.mean():.0%} of answers drifted (at most {allowed:.0%} allowed)."
     )
@@ -140,11 +140,6 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
 def _as_good(rung: Rung, best: Rung) -> bool:
     short = best.gain - rung.gain
     return float(short.mean()) <= float(short.std(ddof=1)) / len(short) ** 0.5 if len(short) > 1 else False
-
-
-def _said(value: float) -> str:
-    """A number with the digits that mean something."""
-    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _climb(
