@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_representations import planted
-from tiny import PAIRS, tiny_model
+from tiny import PAIRS, saved, tiny_model
 from torch import nn
 
 from workbench import representations as rep
@@ -133,11 +133,7 @@ def test_another_model_of_the_same_build_is_compared_and_the_base_is_as_ever(pai
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    loaded = tiny_model()
-    loaded.model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
-    return folder
+    return saved(tmp_path_factory.mktemp("model"), tiny_model())["model"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import json
 
 import pytest
 import torch
-from tiny import PAIRS, tiny_model
+from tiny import PAIRS, saved, tiny_model
 
 from workbench.models import load_model
 from workbench.pairs import Pair, PreferencePairs, as_messages
@@ -32,11 +32,7 @@ QUICK = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A saved tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    loaded = tiny_model()
-    loaded.model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
-    return str(folder)
+    return saved(tmp_path_factory.mktemp("model"), tiny_model())["model"]
 
 
 @pytest.fixture
