@@ -131,6 +131,14 @@ def test_the_middle_of_the_plateau_is_taken_and_drift_bounds_it():
     assert choose(ladder[:1], 0.1, 9)[0] == 0.1
 
 
+def test_one_answer_more_than_the_limit_does_not_decide():
+    """Of 40 answers 5 drifted cannot be told from the 4 that are allowed; 10 can."""
+    weak = rung(0.1, 0.2, 0)
+    assert choose([weak, rung(0.2, 1.0, 5 / 40)], 0.1, 9)[0] == 0.2
+    assert choose([weak, rung(0.2, 1.0, 10 / 40)], 0.1, 9)[0] == 0.1
+    assert choose([weak, rung(0.2, 1.0, 1.0)], 0.99, 9)[0] == 0.1  # all of them: no chance is left in that
+
+
 def test_where_nothing_gains_or_everything_drifts_it_says_so():
     flat = [rung(0.1, 0.0, 0), rung(0.2, 0.01, 0)]
     alpha, why = choose(flat, 0.1, 0.33)

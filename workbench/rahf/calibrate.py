@@ -98,12 +98,13 @@ def calibrate(
 def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[float, str]:
     """The alpha to fit, and why: the middle of the strengths whose gain cannot be told from the best one's.
 
-    Only strengths whose share of drifted answers is at most ``allowed`` count. Those next to the best whose gain lies
+    Only strengths whose share of drifted answers is at most ``allowed``, or within one standard error above it, count:
+    of a few dozen prompts a single answer would decide otherwise. Those next to the best whose gain lies
     within one standard error of it (of the paired difference over prompts) are as good as it; of these the one nearest
     to their geometric middle keeps the greatest distance from gaining too little and from falling apart. ``otherwise``
     is taken where nothing gains, or the strongest below it that counts.
     """
-    sound = [rung for rung in rungs if rung.drifted.mean() <= allowed]
+    sound = [rung for rung in rungs if _is_sound(rung, allowed)]
     if not sound:
         weakest = rungs[0]
         return weakest.alpha, (
@@ -114,7 +115,7 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
     low, high = bootstrap(best.gain)
     if low <= 0:
         beside = min(rungs, key=lambda rung: abs(np.log(rung.alpha / otherwise)))
-        if beside.drifted.mean() > allowed:
+        if not _is_sound(beside, allowed):
             otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
         return otherwise, (
             f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
@@ -133,8 +134,13 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
     return taken.alpha, (
         f"Alpha {taken.alpha:.3g} gains {taken.gain.mean():.3g} nats a token"
         + (f", as much as any{span}," if span else ", the most,")
-        + f" with {taken.drifted.mean():.0%} of answers drifted (at most {allowed:.0%} allowed)."
+        + f" with {taken.drifted.mean():.0%} of answers drifted ({allowed:.0%} allowed, give or take one standard error)."
     )
+
+
+def _is_sound(rung: Rung, allowed: float) -> bool:
+    share = float(rung.drifted.mean())
+    return share - (share * (1 - share) / len(rung.drifted)) ** 0.5 <= allowed
 
 
 def _as_good(rung: Rung, best: Rung) -> bool:
@@ -226,7 +232,7 @@ def _point(rung: Rung, mean: float, allowed: float) -> dict[str, Any]:
         "drift_high": drift_high,
         "mean_tokens": _mean_tokens(rung),
         "repeating": sum(repeats(answer.ids) for answer in rung.answers) / count,
-        "within": drift <= allowed,
+        "within": _is_sound(rung, allowed),
     }
 
 
