@@ -1,4 +1,5 @@
-"""Step 4, Compare: base and aligned side by side, lists of prompts, blind votes, and the held-out table."""
+"""Step 4, Compare: base and aligned side by side, lists of prompts, and blind votes; the held-out table below is a
+room of its own (``compare_heldout``)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import gradio as gr
 
 from workbench.errors import UserError
 from workbench.export import read_samples
-from workbench.ui import answers, compare_runs, compare_view, context, html, quota, state, votes
+from workbench.ui import answers, compare_heldout, compare_runs, compare_view, context, html, state, votes
 from workbench.ui.page import Page
 
 EVERY = 0.08  # seconds between two pictures of a growing answer
@@ -78,9 +79,8 @@ class Step:
                 self.many = html.view("compare-many", elem_id="rw-compare-many", elem_classes="rw-fill")
             with gr.Column(scale=1):
                 self.blind = html.view("compare-blind", elem_id="rw-compare-blind", elem_classes="rw-fill")
-        self.heldout = html.view("compare-heldout", elem_id="rw-compare-heldout")
+        self.evaluating = compare_heldout.Panel(page, self.run)
         self.list = gr.State([])  # what the list of prompts shows: answers and token scores
-        self.timer = gr.Timer(1.0, active=False)
         self.sampling = [self.seed, self.temperature, self.top_p, self.tokens]
         self.asking = [self.go, self.stop, self.answers]
         self._wire()
@@ -95,8 +95,7 @@ class Step:
             self.answers,
             self.many,
             self.blind,
-            self.heldout,
-            self.timer,
+            *self.evaluating.parts,
         ]
         page.on_show("compare", self.show, shown)
         work = {"concurrency_id": "gpu", "concurrency_limit": 1}
@@ -118,15 +117,6 @@ class Step:
         )
         page.on(self.run.input, self.choose, self.run, [*shown, self.list], refresh=True)
         page.on(self.blind.select, self.vote, [self.run, *self.sampling], self.blind, event=True, **work)
-        page.on(self.heldout.select, self.evaluate, self.run, [self.heldout, self.timer], event=True)
-        page.on(
-            self.timer.tick,
-            self.watch,
-            self.run,
-            [self.heldout, self.head, self.timer],
-            quiet=True,
-            concurrency_limit=None,
-        )
         for part in self.sampling:
             page.on(part.change, self.retitle, self.sampling, self.fold, quiet=True)
 
@@ -142,7 +132,6 @@ class Step:
         status = run.status()
         source = answers.captured_of(workspace, run)
         cast = votes.votes_of(run.path, visitor)
-        table, busy = compare_runs.table_of(workspace, run)
         samples = read_samples(run.path, 1)
         return {
             self.head: html.value(compare_view.head(context.title_of(status), status)),
@@ -154,9 +143,7 @@ class Step:
             self.answers: html.value(compare_view.empty(source is not None)),
             self.many: html.value(compare_view.many([])),
             self.blind: html.value(compare_view.blind(votes.next_ballot(run.path, visitor), cast)),
-            self.heldout: html.value(table),
-            self.timer: gr.Timer(active=busy),
-        }
+        } | self.evaluating.updates(workspace, run)
 
     def choose(self, visitor: str, run_id: str) -> dict[Any, Any]:
         """Another run: the whole step follows."""
@@ -353,34 +340,6 @@ class Step:
         (last,) = deque(answers.ask(run, prompts, luck), maxlen=1)  # nothing is shown before both have ended
         texts = [[answer.text for answer in side] for side in (last.base, last.aligned)]
         votes.add_answers(run.path, [_text(prompt) for prompt in prompts], *texts)
-
-    # -- held-out ------------------------------------------------------------------------------------------------------
-
-    def evaluate(self, visitor: str, sent: dict, run_id: str) -> dict[Any, Any]:
-        """Start (or stop) judging the run on its held-out pairs, in a process of its own."""
-        from workbench.runs import store, worker
-
-        run = compare_runs.finished(visitor, run_id)
-        workspace = state.open_workspace(visitor)
-        judging = compare_runs.judging_of(workspace)
-        if sent.get("action") == "stop" and judging:
-            judging.request_stop()
-        elif sent.get("action") == "evaluate" and not (judging and judging.active()):
-            quota.need(visitor)
-            config = {"runs": [str(run.path)], "pairs": run.config()["pairs"]}
-            made = store.create("evaluate", config, owner=visitor)
-            worker.spawn(made)
-            kept = dict(workspace.settings.get("evaluations") or {})
-            workspace = state.keep_setting(visitor, evaluations=kept | {run.id: made.id}, evaluation=made.id)
-        table, busy = compare_runs.table_of(workspace, run)
-        return {self.heldout: html.value(table), self.timer: gr.Timer(active=busy)}
-
-    def watch(self, visitor: str, run_id: str) -> dict[Any, Any]:
-        """How far the evaluation is."""
-        run = compare_runs.finished(visitor, run_id)
-        table, busy = compare_runs.table_of(state.open_workspace(visitor), run)
-        updates = {self.heldout: html.value(table)}
-        return updates if busy else updates | {self.timer: gr.Timer(active=False)}
 
 
 def _index(value: Any, count: int) -> int | None:
