@@ -1,9 +1,8 @@
-"""Verbs about what came of it: ``evaluate``, ``generate``, ``export``."""
+"""Verbs about what came of it: ``evaluate``, ``generate``."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from argparse import Namespace
 from collections import deque
@@ -22,7 +21,7 @@ TOGETHER = 32  # prompts answered in one batch
 
 
 def add_verbs(verb) -> None:
-    """``evaluate``, ``generate``, ``export``."""
+    """``evaluate``, ``generate``."""
     it = verb("evaluate", "Judge runs and their base on held-out pairs.", evaluate, show_evaluate)
     it.add_argument("runs", metavar="RUN", nargs="+")
     it.add_argument("--pairs", help="pairs the runs have not seen (for a demo run: its test pairs)")
@@ -40,12 +39,6 @@ def add_verbs(verb) -> None:
     it.add_argument("--max-new-tokens", type=count, default=64, metavar="N")
     it.add_argument("--seed", type=int, default=0)
     it.add_argument("--device")
-
-    it = verb("export", "Copy a run's adapter, or the merged model, with a model card.", export, show_export)
-    it.add_argument("run", metavar="RUN")
-    it.add_argument("--to", required=True, metavar="DIR")
-    it.add_argument("--merge", action="store_true", help="merge the adapter into the weights")
-    it.add_argument("--push", metavar="HUB_ID", help="also push to the Hub (signed in, or HF_TOKEN)")
 
 
 def evaluate(options: Namespace) -> dict[str, Any]:
@@ -134,25 +127,3 @@ def show_generate(result: dict[str, Any]) -> str:
         f"prompt   {row['prompt']}\nbase     {row['base']}\naligned  {row['aligned']}\n" for row in result["results"]
     ]
     return "\n".join([*parts, f"{result['tokens_per_second']:.0f} tokens a second"])
-
-
-def export(options: Namespace) -> dict[str, Any]:
-    """What ``export --json`` prints."""
-    from workbench.runs.loading import need_adapter
-
-    run = store.find_run(options.run)
-    need_adapter(run)
-    from workbench.export import export as write
-
-    return write(
-        run.path,
-        Path(options.to).expanduser(),
-        merge=options.merge,
-        push=options.push,
-        token=os.environ.get("HF_TOKEN"),
-    )
-
-
-def show_export(result: dict[str, Any]) -> str:
-    """What was written, and where."""
-    return f"{len(result['files'])} files, {result['bytes'] / 1e6:.1f} MB in {result['path']}"
