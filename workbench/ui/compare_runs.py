@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.ui import align_view, compare_view, context, state
+from workbench.ui import align_view, compare_table, context, state
 
 
 def named(status: dict[str, Any]) -> str:
@@ -60,10 +60,10 @@ def table_of(workspace: state.Workspace, run: Any) -> tuple[dict[str, Any], bool
             f", {status['step']} of {total}" if total else ""
         )
         bar = {"share": round(100 * status["step"] / total, 1) if total else 0, "text": text}
-        return compare_view.heldout(rows, run.id, {"label": "Stop", "act": "stop"}, bar), True
+        return compare_table.heldout(rows, run.id, {"label": "Stop", "act": "stop"}, bar), True
     lacking = any(row["run"] == run.id and "aligned" not in row for row in rows)
     act = {"label": "Evaluate on held-out pairs", "act": "evaluate"} if lacking else None
-    table = compare_view.heldout(rows, run.id, act)
+    table = compare_table.heldout(rows, run.id, act)
     if status and status["state"] in ("failed", "interrupted") and lacking:
         table["sub"] = str(status.get("error") or table["sub"])
     return table, False
