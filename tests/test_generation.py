@@ -5,7 +5,7 @@ import torch
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 from workbench.errors import UserError
-from workbench.generation import Sampling, Steering, compare, generate, pick
+from workbench.generation import Sampling, Speaker, Steering, answer_together, compare, generate, pick, speaking
 from workbench.rahf.adapters import activate, add_adapter
 from workbench.rahf.config import RunConfig
 
@@ -105,3 +105,43 @@ def test_without_pad_or_template(chat):
 def test_settings_that_mean_nothing_are_refused(bad):
     with pytest.raises(UserError):
         generate(tiny_model(layers=1), PROMPTS, Sampling(**bad))
+
+
+def test_speakers_in_one_batch_answer_as_each_would_alone():
+    loaded = tiny_model("llama")
+    _with_adapter(loaded)
+    vector = {1: torch.full((loaded.width,), 0.7)}
+    up, down = Steering(vector, 2.0), Steering(vector, -3.0)
+    speakers = [Speaker(), Speaker("aligned"), Speaker(instruction="Be kind."), Speaker(steering=up)]
+    speakers += [Speaker("aligned", steering=down)]
+    *_, together = answer_together(loaded, PROMPTS, SAMPLING, speakers)
+    for speaker, answers in zip(speakers, together, strict=True):
+        alone = generate(
+            loaded, PROMPTS, SAMPLING, speaker.adapter, speaker.instruction, batch_rows=1, steering=speaker.steering
+        )
+        assert [answer.ids for answer in answers] == [answer.ids for answer in alone]
+    assert len({tuple(answers[0].ids) for answers in together}) > 2
+
+
+def test_what_a_speaker_adds_acts_in_passes_made_within_and_is_gone_afterwards():
+    loaded = tiny_model("llama")
+    _with_adapter(loaded)
+    ids = torch.tensor([loaded.boundary.prompt_ids(PROMPTS[0])])
+    steering = Steering({0: torch.full((loaded.width,), 0.5)}, 1.5)
+
+    seen = []
+    loaded.blocks[1].register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+
+    def states():
+        with torch.inference_mode():
+            loaded.model(input_ids=ids)
+        return seen[-1]
+
+    with speaking(loaded, Speaker()):
+        base = states()
+    with speaking(loaded, Speaker(steering=steering)):
+        torch.testing.assert_close(states(), base + 0.75)
+    with speaking(loaded, Speaker("aligned")):
+        assert not torch.equal(states(), base)
+    with speaking(loaded, Speaker()):
+        assert torch.equal(states(), base)

@@ -1,7 +1,7 @@
-"""Answers: sampled from one model, or from base and aligned model together in one batch.
+"""Answers: sampled from one speaker, or from several together in one batch: the base, an adapter, an instruction, steering.
 
 Each prompt has a stream of random numbers of its own, fixed by the seed and its place in the list, and every token is
-drawn by inverting the distribution at the next of them. So base and aligned answer with the same luck, an answer does
+drawn by inverting the distribution at the next of them. So all speakers answer with the same luck, an answer does
 not depend on which other prompts are in the batch, and equal distributions give equal answers.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,16 @@ class Steering:
     alpha: float
 
 
+@dataclass(frozen=True)
+class Speaker:
+    """Who answers: the base (nothing given), or the base with an adapter (its name), with an instruction before every
+    prompt, with steering, or with several of these."""
+
+    adapter: str | None = None
+    instruction: str | None = None
+    steering: Steering | None = None
+
+
 @dataclass
 class Answer:
     """One answer so far: its token ids (without end-of-text), and whether it ended itself or was ended."""
@@ -81,8 +91,9 @@ def generate(
     adapter: str | None = None,
     instruction: str | None = None,
     batch_rows: int = 64,
+    steering: Steering | None = None,
 ) -> list[Answer]:
-    """One answer a prompt, under the named adapter (None: the base without any), with an optional instruction.
+    """One answer a prompt, by one speaker (see :class:`Speaker`), ``batch_rows`` together.
 
     Raises UserError for sampling settings out of range.
     """
@@ -92,9 +103,26 @@ def generate(
             some = prompts[first : first + batch_rows]
             ids = prompt_ids(loaded, some, sampling, instruction)
             rows, streams = [adapter or BASE] * len(some), range(first, first + len(some))
-            *_, last = _decode(loaded, ids, rows, streams, sampling)
+            *_, last = _decode(loaded, ids, rows, streams, sampling, [steering] * len(some))
             answers.extend(last)
     return answers
+
+
+def answer_together(
+    loaded: LoadedModel, prompts: Sequence, sampling: Sampling, speakers: Sequence[Speaker]
+) -> Iterator[list[list[Answer]]]:
+    """The answers of several speakers to the same prompts with the same luck, decoded in one batch.
+
+    Yields [speaker][prompt] after every token: the same lists, growing. Rows of the base are token for token those of the
+    model without adapter. Raises UserError for settings out of range.
+    """
+    count = len(prompts)
+    ids = [row for one in speakers for row in prompt_ids(loaded, prompts, sampling, one.instruction)]
+    rows = [one.adapter or BASE for one in speakers for _ in prompts]
+    streams = [*range(count)] * len(speakers)
+    steered = [one.steering for one in speakers for _ in prompts]
+    for answers in _decode(loaded, ids, rows, streams, sampling, steered):
+        yield [answers[place * count : (place + 1) * count] for place in range(len(speakers))]
 
 
 def compare(
@@ -106,14 +134,19 @@ def compare(
 ) -> Iterator[Step]:
     """Base and aligned answers to the same prompts, decoded in one batch: yields both sides after every token.
 
-    ``steering`` acts on the aligned rows only. The base rows are token for token those of the model without adapter.
+    ``steering`` acts on the aligned rows only; ``adapter`` may be ``BASE``. See :func:`answer_together`.
     """
-    ids = prompt_ids(loaded, prompts, sampling, None)
-    count = len(ids)
-    rows = [BASE] * count + [adapter] * count
-    streams = [*range(count), *range(count)]
-    for answers in _decode(loaded, ids + ids, rows, streams, sampling, steering, steered=range(count, 2 * count)):
-        yield Step(answers[:count], answers[count:])
+    speakers = [Speaker(), Speaker(None if adapter == BASE else adapter, steering=steering)]
+    for base, aligned in answer_together(loaded, prompts, sampling, speakers):
+        yield Step(base, aligned)
+
+
+@contextmanager
+def speaking(loaded: LoadedModel, speaker: Speaker) -> Iterator[None]:
+    """The speaker's adapter and steering act on every pass made within, on all rows and positions. (Its instruction
+    belongs into what is encoded.)"""
+    with _acting(loaded, {speaker.adapter} if speaker.adapter else set()), _steer(loaded, speaker.steering, None):
+        yield
 
 
 def prompt_ids(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, instruction: str | None) -> list[list[int]]:
@@ -132,19 +165,19 @@ def _decode(
     adapters: list[str],
     streams: Sequence[int],
     sampling: Sampling,
-    steering: Steering | None = None,
-    steered: Sequence[int] = (),
+    steering: Sequence[Steering | None],
 ) -> Iterator[list[Answer]]:
-    """Decode rows side by side; yields the answers after every token (the same list, growing)."""
+    """Decode rows side by side, each with its adapter, stream of luck and steering; yields the answers after every token
+    (the same list, growing)."""
     boundary, device = loaded.boundary, loaded.device
     width = max(len(ids) for ids in prompts)
     longest = max(1, min(sampling.max_new_tokens, loaded.context - width))
     luck = torch.stack([luck_of(sampling.seed, index, longest) for index in streams]).to(device)
-    lanes = lanes_of(loaded, prompts, adapters, steered)
+    lanes = lanes_of(loaded, prompts, adapters, steering)
     answers = [Answer(boundary.decode) for _ in prompts]
     for step in range(longest):
         for lane in lanes:
-            with _steer(loaded, steering, lane.steered):
+            with lane.steered(loaded):
                 logits = lane.forward(loaded)
             tokens = pick(logits[:, -1].float(), luck[lane.rows, step], sampling)
             append_tokens(boundary, [answers[row] for row in lane.rows], tokens.tolist())
@@ -160,7 +193,7 @@ class Lane:
 
     rows: list[int]
     adapters: list[str]
-    steered: list[int]  # places within the lane
+    steering: list[Steering | None]
     input_ids: Tensor
     mask: Tensor
     positions: Tensor
@@ -190,13 +223,24 @@ class Lane:
         self.cache = output.past_key_values
         return output.logits
 
+    @contextmanager
+    def steered(self, loaded: LoadedModel) -> Iterator[None]:
+        """Every row's own steering acts within."""
+        with ExitStack() as stack:
+            for one in dict.fromkeys(id(item) for item in self.steering if item is not None):
+                places = [place for place, item in enumerate(self.steering) if id(item) == one]
+                stack.enter_context(_steer(loaded, self.steering[places[0]], places))
+            yield
+
     def advance(self, tokens: Tensor) -> None:
         self.input_ids = tokens[:, None]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         self.positions = self.positions[:, -1:] + 1
 
 
-def lanes_of(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steered: Sequence[int]) -> list[Lane]:
+def lanes_of(
+    loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steering: Sequence[Steering | None]
+) -> list[Lane]:
     """One lane for all rows, or one for each adapter: in families whose layers see rows and positions as one axis (there
     peft cannot tell which row a state belongs to), and for full fine-tunings, which take the base's place."""
     full = loaded.tuned is not None and any(name in loaded.tuned for name in adapters)
@@ -215,7 +259,7 @@ def lanes_of(loaded: LoadedModel, prompts: list[list[int]], adapters: list[str],
         Lane(
             rows,
             [adapters[row] for row in rows],
-            [place for place, row in enumerate(rows) if row in set(steered)],
+            [steering[row] for row in rows],
             *(tensor[rows].to(loaded.device) for tensor in (input_ids, mask, positions)),
         )
         for rows in groups
@@ -314,18 +358,19 @@ def append_tokens(boundary, answers: list[Answer], tokens: list[int]) -> None:
 
 
 @contextmanager
-def _steer(loaded: LoadedModel, steering: Steering | None, rows: Sequence[int]) -> Iterator[None]:
-    """Adds the steering vectors to the given rows' block outputs, for as long as the context lasts."""
-    if steering is None or steering.alpha == 0 or not rows:
+def _steer(loaded: LoadedModel, steering: Steering | None, rows: Sequence[int] | None) -> Iterator[None]:
+    """Adds the steering vectors to the given rows' block outputs (None: all rows'), for as long as the context lasts."""
+    if steering is None or steering.alpha == 0 or (rows is not None and not rows):
         yield
         return
+    where = slice(None) if rows is None else list(rows)
 
     def shifted(block: int):
         vector = steering.vectors[block].to(loaded.device, loaded.dtype) * steering.alpha
 
         def hook(module, args, output):
             hidden = (output[0] if isinstance(output, tuple) else output).clone()
-            hidden[list(rows)] += vector
+            hidden[where] += vector
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
         return hook
