@@ -76,6 +76,23 @@ def test_a_run_that_would_write_more_than_is_left_does_not_start(visitor, monkey
     assert [run.id for run in started] == [run.id for run in list_runs()]
 
 
+def test_runs_that_wait_count_with_what_they_will_take(visitor, monkeypatch):
+    """Small as long as they wait, many of them would together fill more than the visitor may."""
+    monkeypatch.setattr("workbench.runs.worker.submit", lambda run: None)
+    state.change(visitor, pairs={"kind": "bundled", "source": "demo", "name": "polite-demo", "count": 601})
+    monkeypatch.setenv("RAHF_QUOTA", "1e12")
+    step_align.start(visitor)
+    (run,) = list_runs(all=True)
+    coming = run.status()["expected_bytes"]
+    assert coming > 100_000 and coming <= quota.used(visitor) < coming + quota.size_of(run.path) + 5_000_000
+    monkeypatch.setenv("RAHF_QUOTA", str(quota.used(visitor) + coming // 2))
+    with pytest.raises(UserError, match="and this would add"):
+        step_align.start(visitor)
+    assert len(list_runs(all=True)) == 1
+    run.write_status(state="stopped")  # then what is there counts
+    assert quota.used(visitor) < coming + quota.size_of(state.open_workspace(visitor).folder)
+
+
 def test_deleted_runs_make_room_the_oldest_first(visitor):
     runs = [fill(create("align", {}, owner=visitor), 60_000) for _ in range(3)]
     others = fill(create("align", {}, owner=state.new_visitor()), 60_000)

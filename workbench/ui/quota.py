@@ -6,9 +6,13 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
 from workbench.ui import charts, state
+
+if TYPE_CHECKING:
+    from workbench.runs.store import Run
 
 PUBLIC = 4 * 10**9  # bytes of a visitor where strangers may come; at home the disk is the limit
 
@@ -28,11 +32,23 @@ def most() -> int | None:
 
 
 def used(visitor: str) -> int:
-    """The bytes of the visitor's workspace and runs, those in the bin left out."""
+    """The bytes of the visitor's workspace and runs, those in the bin left out; a run that waits or works counts with
+    all that it was said to take, or twenty small ones in the queue would fill what one may."""
     from workbench.runs import store
 
     workspace = state.open_workspace(visitor)
-    return size_of(workspace.folder) + sum(size_of(run.path) for run in store.list_runs(owner=visitor, all=True))
+    return size_of(workspace.folder) + sum(map(_grown, store.list_runs(owner=visitor, all=True)))
+
+
+def expect(run: Run, coming: int) -> None:
+    """Remember that a run, before it starts, is said to take ``coming`` bytes."""
+    run.write_status(expected_bytes=int(coming))
+
+
+def _grown(run: Run) -> int:
+    status = run.status()
+    coming = status.get("expected_bytes") if status["state"] in ("queued", "running") else None
+    return max(size_of(run.path), coming if isinstance(coming, int) else 0)
 
 
 def room(visitor: str) -> int | None:

@@ -461,8 +461,10 @@ def start(visitor: str) -> None:
         if stop := next((one["text"] for one in (known or {}).get("problems", []) if one["severity"] == "stop"), ""):
             raise UserError(f"The run was not started. {stop}")
         config = RunConfig.from_dict(values)
-        quota.need(visitor, (known or {}).get("run_bytes", 0))
+        coming = (known or {}).get("run_bytes", 0)
+        quota.need(visitor, coming)
         run = store.create("align", config.to_dict(), owner=visitor)
+        quota.expect(run, coming)
         state.change(visitor, run=run.id)
         keep(visitor, new=False, note="")
         state.forget_models()
