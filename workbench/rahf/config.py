@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 GENERAL = INSTRUCTIONS["general"]
 
 
-def _setting(
+def setting(
     default: Any, help: str, choices: tuple | None = None, low: float | None = None, high: float | None = None
-):
+) -> Any:
+    """A field of settings: its default, its meaning, and what is allowed."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
@@ -26,150 +27,150 @@ def _setting(
 class RunConfig:
     """The settings of one RAHF run (arXiv 2312.15997). ``None`` stands for "auto": chosen from measurements."""
 
-    model: str = _setting("demo", "The model to align: demo, a folder, or a Hub id.")
-    pairs: str = _setting("demo", "The preference pairs: demo, a file, or a Hub data set id.")
-    judge: str = _setting(
+    model: str = setting("demo", "The model to align: demo, a folder, or a Hub id.")
+    pairs: str = setting("demo", "The preference pairs: demo, a file, or a Hub data set id.")
+    judge: str = setting(
         "auto", "Who judges answers: auto (the pairs' own oracle, else a probe), probe, none, or a demo value's oracle."
     )
-    method: str = _setting(
+    method: str = setting(
         "scit", "SCIT trains one model to follow both instructions; Dual trains two, one per side.", ("scit", "dual")
     )
-    layers: tuple[int, ...] | None = _setting(
+    layers: tuple[int, ...] | None = setting(
         None,
         "Blocks whose outputs are moved, counted from 0; auto takes those where held-out probes read preference best.",
     )
-    alpha: float | None = _setting(
+    alpha: float | None = setting(
         None,
         "How far states are moved along the difference; auto sets it from the relative strength, or by calibration.",
         low=0,
         high=100,
     )
-    relative_strength: float | None = _setting(
+    relative_strength: float | None = setting(
         None,
         "The mean length of the shift as a share of the state's own length; auto tries a ladder of strengths and takes "
         "the one that gains most while answers stay fluent.",
         low=0.01,
         high=2,
     )
-    calibration_prompts: int = _setting(48, "Prompts answered at every strength of the ladder.", low=4, high=1000)
-    drift_limit: float = _setting(
+    calibration_prompts: int = setting(48, "Prompts answered at every strength of the ladder.", low=4, high=1000)
+    drift_limit: float = setting(
         0.1,
         "The share of answers, beyond the base's own, that may become unlike language (unlikely under the base, stuck, far too "
         "long).",
         low=0,
         high=1,
     )
-    foundation: str = _setting(
+    foundation: str = setting(
         "base", "The model that gets the adapter: base, or the instructed model of step 1.", ("base", "instructed")
     )
-    states: str = _setting(
+    states: str = setting(
         "predicting",
         "States that are fitted: those that produce the answer's tokens, or those at its tokens (the paper).",
         ("predicting", "completion"),
     )
-    response: str = _setting(
+    response: str = setting(
         "both",
         "Answers on which states are fitted: chosen, rejected, both, or one of the two at random.",
         ("chosen", "rejected", "both", "random"),
     )
-    positive: str = _setting(GENERAL.positive, "The instruction p+ that stands for preferred answers (SCIT).")
-    negative: str = _setting(GENERAL.negative, "The instruction p- that stands for dispreferred answers (SCIT).")
-    seed: int = _setting(0, "Fixes the split, the order of training and every draw.", low=0, high=2**31 - 1)
-    held_out: int = _setting(
+    positive: str = setting(GENERAL.positive, "The instruction p+ that stands for preferred answers (SCIT).")
+    negative: str = setting(GENERAL.negative, "The instruction p- that stands for dispreferred answers (SCIT).")
+    seed: int = setting(0, "Fixes the split, the order of training and every draw.", low=0, high=2**31 - 1)
+    held_out: int = setting(
         200, "The most pairs kept from training to judge it by, never more than a third.", low=2, high=100_000
     )
-    step1_share: float = _setting(
+    step1_share: float = setting(
         0.5, "The share of training pairs that step 1 learns from; steps 2 and 3 use the others.", low=0.05, high=0.95
     )
-    lora_rank: int = _setting(
+    lora_rank: int = setting(
         8, "The rank of the adapters: a higher one can learn more, and takes more memory.", low=1, high=1024
     )
-    lora_alpha: int = _setting(
+    lora_alpha: int = setting(
         16, "The scale of the adapters: their effect is multiplied by this over the rank.", low=1, high=4096
     )
-    lora_dropout: float = _setting(0.0, "The share of adapter inputs dropped in training.", low=0, high=0.9)
-    lora_targets: str = _setting(
+    lora_dropout: float = setting(0.0, "The share of adapter inputs dropped in training.", low=0, high=0.9)
+    lora_targets: str = setting(
         "all",
         "The layers that get adapters: all linear ones, or only the query and value projections (the paper).",
         ("all", "attention"),
     )
-    label_smoothing: float = _setting(
+    label_smoothing: float = setting(
         0.2,
         "Label smoothing of SCIT's contrastive term: 0 trusts every pair, more allows for pairs labelled the wrong way round.",
         low=0,
         high=0.5,
     )
-    instruct_tuning: str = _setting(
+    instruct_tuning: str = setting(
         "lora",
         "What step 1 trains: an adapter, or all weights, embeddings and head too (the paper: several times the memory, and "
         "a learning rate that is several times lower).",
         ("lora", "full"),
     )
-    instruct_steps: int = _setting(80, "Optimiser steps of step 1 (for each model of Dual).", low=1, high=10**6)
-    instruct_epochs: float | None = _setting(
+    instruct_steps: int = setting(80, "Optimiser steps of step 1 (for each model of Dual).", low=1, high=10**6)
+    instruct_epochs: float | None = setting(
         None, "Passes over the pairs in step 1, in place of a number of steps.", low=0.01, high=1000
     )
-    instruct_batch: int = _setting(8, "Pairs a batch in step 1.", low=1, high=4096)
-    instruct_rate: float = _setting(
+    instruct_batch: int = setting(8, "Pairs a batch in step 1.", low=1, high=4096)
+    instruct_rate: float = setting(
         2e-3,
         "How far every optimiser step of step 1 moves the weights; lower it where the loss jumps.",
         low=1e-9,
         high=1,
     )
-    instruct_warmup: float | None = _setting(
+    instruct_warmup: float | None = setting(
         None, "The share of step 1's steps over which its learning rate rises; auto is that of step 3.", low=0, high=1
     )
-    instruct_schedule: str = _setting(
+    instruct_schedule: str = setting(
         "same", "How step 1's learning rate goes on after warm-up.", ("same", "constant", "linear", "cosine")
     )
-    align_steps: int = _setting(200, "Optimiser steps of step 3: how long the adapter is fitted.", low=1, high=10**6)
-    align_epochs: float | None = _setting(
+    align_steps: int = setting(200, "Optimiser steps of step 3: how long the adapter is fitted.", low=1, high=10**6)
+    align_epochs: float | None = setting(
         None, "Passes over the answers in step 3, in place of a number of steps.", low=0.01, high=1000
     )
-    align_batch: int = _setting(16, "Answers a batch in step 3.", low=1, high=4096)
-    align_rate: float = _setting(
+    align_batch: int = setting(16, "Answers a batch in step 3.", low=1, high=4096)
+    align_rate: float = setting(
         3e-3,
         "How far every optimiser step of step 3 moves the weights; lower it where the loss jumps.",
         low=1e-9,
         high=1,
     )
-    warmup: float = _setting(0.1, "The share of steps over which the learning rate rises.", low=0, high=1)
-    schedule: str = _setting("cosine", "How the learning rate goes on after warm-up.", ("constant", "linear", "cosine"))
-    optimizer: str = _setting(
+    warmup: float = setting(0.1, "The share of steps over which the learning rate rises.", low=0, high=1)
+    schedule: str = setting("cosine", "How the learning rate goes on after warm-up.", ("constant", "linear", "cosine"))
+    optimizer: str = setting(
         "adamw",
         "The optimiser: AdamW, Adafactor (less memory), or AdamW with 8-bit states (needs the package bitsandbytes).",
         ("adamw", "adafactor", "adamw_8bit"),
     )
-    weight_decay: float = _setting(
+    weight_decay: float = setting(
         0.0, "The share by which weights shrink a step, times the learning rate.", low=0, high=1
     )
-    max_grad_norm: float = _setting(1.0, "Longer gradients are shortened to this length.", low=1e-6, high=1e6)
-    accumulation: int = _setting(
+    max_grad_norm: float = setting(1.0, "Longer gradients are shortened to this length.", low=1e-6, high=1e6)
+    accumulation: int = setting(
         1, "Batches whose gradients are added up for one step, to save memory.", low=1, high=4096
     )
-    gradient_checkpointing: bool = _setting(False, "Saves memory in training at the price of a second forward pass.")
-    prompt_tokens: int = _setting(
+    gradient_checkpointing: bool = setting(False, "Saves memory in training at the price of a second forward pass.")
+    prompt_tokens: int = setting(
         256, "The most tokens of a prompt; longer ones lose their beginning.", low=8, high=10**6
     )
-    completion_tokens: int = _setting(
+    completion_tokens: int = setting(
         512, "The most tokens of an answer; longer ones lose their end.", low=2, high=10**6
     )
-    align_completion_tokens: int | None = _setting(
+    align_completion_tokens: int | None = setting(
         None, "The most tokens of an answer in steps 2 and 3; auto is as many as elsewhere.", low=2, high=10**6
     )
-    evaluate_every: int = _setting(40, "Steps between two looks at held-out answers.", low=1, high=10**6)
-    evaluate_prompts: int = _setting(64, "Held-out prompts answered at each look.", low=2, high=10_000)
-    max_new_tokens: int = _setting(64, "The longest answer generated when judging.", low=1, high=4096)
-    checkpoint_every: int = _setting(50, "Steps between two checkpoints.", low=1, high=10**6)
-    device: str = _setting("auto", "Where to compute: auto, cpu, cuda or mps.")
-    dtype: str = _setting("auto", "Number format of the weights: auto, float32, bfloat16 or float16.")
-    quantization: str = _setting(
+    evaluate_every: int = setting(40, "Steps between two looks at held-out answers.", low=1, high=10**6)
+    evaluate_prompts: int = setting(64, "Held-out prompts answered at each look.", low=2, high=10_000)
+    max_new_tokens: int = setting(64, "The longest answer generated when judging.", low=1, high=4096)
+    checkpoint_every: int = setting(50, "Steps between two checkpoints.", low=1, high=10**6)
+    device: str = setting("auto", "Where to compute: auto, cpu, cuda or mps.")
+    dtype: str = setting("auto", "Number format of the weights: auto, float32, bfloat16 or float16.")
+    quantization: str = setting(
         "none", "Holds the base's weights in 8 or 4 bits, to save memory (bitsandbytes).", ("none", "8bit", "4bit")
     )
-    stop_on_collapse: bool = _setting(
+    stop_on_collapse: bool = setting(
         True, "Ends step 3 when a look finds that answers have fallen apart, and keeps the last adapter that was sound."
     )
-    force: bool = _setting(False, "Goes on to step 3 even when step 1 is judged to have learned nothing.")
+    force: bool = setting(False, "Goes on to step 3 even when step 1 is judged to have learned nothing.")
 
     @property
     def uses_instructions(self) -> bool:
@@ -246,7 +247,11 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """A validated config; raises UserError for unknown names or values."""
+        """A validated config, that of a baseline where ``method`` is one; raises UserError for unknown names or values."""
+        if cls is RunConfig:
+            from workbench.baselines.config import config_class
+
+            cls = config_class(values)
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(_quoted(name) for name in set(values) - known):
             raise UserError(f"There is no setting {unknown[0]}; the settings are {', '.join(sorted(known))}.")
