@@ -108,7 +108,7 @@ def test_the_margin_is_the_log_ratio_of_the_two_sides():
 
     loaded = taught()
     found = last(preview(loaded, PROMPTS, [0.5, 0.5], Shift(1, Reader("chosen"), Reader("rejected")), SAMPLING))
-    rows = rows_of(loaded, PROMPTS, found.answers, Limits(200, 50))
+    rows = rows_of(loaded, PROMPTS, found.answers, SAMPLING)
     sides = []
     for name in ("chosen", "rejected"):
         activate(loaded, [name])
@@ -180,8 +180,14 @@ def test_an_answer_that_has_drifted_gains_nothing(monkeypatch):
 
     stuck, fine = [40] * 20, [41, 52, 63]
     monkeypatch.setattr(module, "score_completions", lambda loaded, rows: torch.full((len(rows),), -1.0))
-    rungs = module._judged(
-        loaded, pairs, [0, 1], [answers(fine, fine), answers(stuck, fine)], np.array([[0.0, 0], [5, 2]]), Limits(99, 99)
+    rungs = module.climbed(
+        loaded,
+        pairs,
+        [0, 1],
+        [answers(fine, fine), answers(stuck, fine)],
+        np.array([[0.0, 0], [5, 2]]),
+        Limits(99, 99),
+        SAMPLING,
     )
     assert rungs[1].gain.tolist() == [0, 2] and rungs[1].drifted.tolist() == [True, False]
 

@@ -9,13 +9,13 @@ import torch
 from tiny import PAIRS, tiny_model
 
 from workbench.errors import UserError
-from workbench.evaluation import distinct, kl_from_base, make_baseline, measure, repeats, rows_of
-from workbench.generation import Sampling, generate
+from workbench.evaluation import BASE, make_baseline, measure, repeats
+from workbench.generation import Sampling, Speaker, Steering
 from workbench.judges import ProbeJudge, RuleJudge, choose_judge
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.rahf.adapters import activate, add_adapter
 from workbench.rahf.config import RunConfig
-from workbench.statistics import bootstrap, length_controlled, wilson
+from workbench.statistics import bootstrap, distinct, length_controlled, share, wilson
 from workbench.tokens import Limits
 
 LIMITS = Limits(64, 32)
@@ -46,31 +46,89 @@ def rule_judge(tmp_path, **rules):
     return RuleJudge(path)
 
 
-def test_kl_equals_the_sum_over_tokens_and_vocabulary(loaded):
-    prompts = [pair.prompt for pair in pairs(3)]
-    answers = generate(loaded, prompts, SAMPLING, "aligned")
-    rows = rows_of(loaded, prompts, answers, LIMITS)
-    fast = kl_from_base(loaded, "aligned", rows)
-    for row, value in zip(rows, fast, strict=True):
-        logps = []
-        for names in (["aligned"], []):
-            activate(loaded, names)
-            logps.append(torch.log_softmax(loaded.model(input_ids=torch.tensor([row.ids])).logits[0].double(), -1))
-        total = 0.0
-        for place in range(row.start - 1, len(row.ids) - 1):
-            for token in range(logps[0].shape[1]):
-                p, q = float(logps[0][place, token]), float(logps[1][place, token])
-                total += math.exp(p) * (p - q)
-        assert value == pytest.approx(total, rel=1e-3, abs=1e-4)
+P_PLUS = "please be a good fox"
+SPEAKERS = {
+    "adapter": Speaker("aligned"),
+    "instruction": Speaker(instruction=P_PLUS),
+    "both": Speaker("aligned", P_PLUS),
+    "steering": Speaker(steering=Steering({1: torch.linspace(-1, 1, 32)}, 0.5)),
+}
+
+
+def slow_logps(loaded, speaker, row):
+    """log pi of every next token [T, V], float64, one row at a time and the vector added by hand."""
+    activate(loaded, [speaker.adapter] if speaker.adapter else [])
+    blocks = loaded.model.base_model.model.model.layers
+    hooks = [
+        blocks[block].register_forward_hook(lambda module, args, out, v=vector: out + speaker.steering.alpha * v)
+        for block, vector in (speaker.steering.vectors if speaker.steering else {}).items()
+    ]
+    with torch.no_grad():
+        found = torch.log_softmax(loaded.model(input_ids=torch.tensor([row])).logits[0].double(), -1)
+    for hook in hooks:
+        hook.remove()
+    activate(loaded, [])
+    return found
+
+
+@pytest.mark.parametrize("who", SPEAKERS)
+def test_kl_equals_the_sum_over_tokens_and_vocabulary(loaded, who):
+    """The speaker reads its instruction, the base does not, and both the very same answers."""
+    speaker, prompts = SPEAKERS[who], [pair.prompt for pair in pairs(3)]
+    measured = measure(
+        loaded, who, speaker, make_baseline(loaded, pairs(3), None, SAMPLING, LIMITS), None, SAMPLING, LIMITS
+    )
+    assert measured.figures["kl_from_base"] == pytest.approx(measured.each["kl_from_base"].mean())
+    surprises = []
+    for prompt, answer, value in zip(prompts, measured.answers, measured.each["kl_from_base"], strict=True):
+        tail = answer.ids + ([loaded.tokenizer.eos_token_id] if answer.ended else [])
+        ours = loaded.boundary.prompt_ids(prompt, speaker.instruction, 200)
+        theirs = loaded.boundary.prompt_ids(prompt, None, 200)
+        assert (len(ours) > len(theirs)) == bool(speaker.instruction)
+        p = slow_logps(loaded, speaker, ours + tail)[len(ours) - 1 : -1]
+        q = slow_logps(loaded, BASE, theirs + tail)[len(theirs) - 1 : -1]
+        total = sum(
+            math.exp(float(p[place, token])) * float(p[place, token] - q[place, token])
+            for place in range(len(tail))
+            for token in range(p.shape[1])
+        )
+        assert value == pytest.approx(total, rel=1e-3, abs=1e-4) and value > 1e-4
+        surprises.append(-float(q[range(len(tail)), tail].mean()))
+    assert measured.figures["perplexity_base"] == pytest.approx(math.exp(np.mean(surprises)), rel=1e-3)
+
+
+@pytest.mark.parametrize("who", SPEAKERS)
+def test_likelihoods_are_read_as_the_speaker_reads(loaded, who):
+    speaker = SPEAKERS[who]
+    baseline = make_baseline(loaded, pairs(4), None, SAMPLING, LIMITS)
+    figures = measure(loaded, who, speaker, baseline, None, SAMPLING, LIMITS).figures
+    means = {}
+    for name, one in (("speaker", speaker), ("base", BASE)):
+        for side in ("chosen", "rejected"):
+            rows = [loaded.boundary.encode(p.prompt, getattr(p, side), one.instruction, LIMITS) for p in pairs(4)]
+            means[name, side] = np.array(
+                [
+                    slow_logps(loaded, one, row.ids)[
+                        range(row.start - 1, len(row.ids) - 1), row.ids[row.start :]
+                    ].mean()
+                    for row in rows
+                ]
+            )
+    margins = means["speaker", "chosen"] - means["base", "chosen"]
+    margins -= means["speaker", "rejected"] - means["base", "rejected"]
+    assert figures["reward_margin"] == pytest.approx(margins.mean(), abs=1e-4)
+    assert figures["preference_accuracy"] == (means["speaker", "chosen"] > means["speaker", "rejected"]).mean()
+    assert figures["perplexity_chosen"] == pytest.approx(math.exp(-means["speaker", "chosen"].mean()), rel=1e-4)
+    assert figures["perplexity_chosen_low"] < figures["perplexity_chosen"] < figures["perplexity_chosen_high"]
 
 
 def test_the_base_held_against_itself_gains_nothing(loaded, tmp_path):
     judge = rule_judge(tmp_path, preferred=[".*e.*"], dispreferred=["[^e]*"])
     baseline = make_baseline(loaded, pairs(), judge, SAMPLING, LIMITS)
-    figures, _ = measure(loaded, "base", None, baseline, judge, SAMPLING, LIMITS)
+    figures = measure(loaded, "base", BASE, baseline, judge, SAMPLING, LIMITS).figures
     assert figures["win_rate"] == 0.5
     assert figures["reward_margin"] == figures["kl_from_base"] == 0.0
-    aligned, _ = measure(loaded, "aligned", "aligned", baseline, judge, SAMPLING, LIMITS)
+    aligned = measure(loaded, "aligned", Speaker("aligned"), baseline, judge, SAMPLING, LIMITS).figures
     assert aligned["kl_from_base"] > 0
     assert aligned["win_rate_low"] <= aligned["win_rate"] <= aligned["win_rate_high"]
 
@@ -162,5 +220,36 @@ def test_a_win_rate_at_equal_length_where_length_explains_nothing_or_everything(
 
 
 def test_distinct_pairs_of_tokens():
-    assert distinct([[1, 2, 1, 2], [1, 2]]) == 2 / 4
-    assert distinct([[1], []]) is None
+    assert distinct([[1, 2, 1, 2], [1, 2]])[0] == 2 / 4
+    assert distinct([[1], []]) == (None, None, None)
+    assert distinct([[1, 2, 3]]) == (1.0, None, None)  # of one answer no spread can be told
+
+
+def test_the_interval_of_distinct_pairs_is_the_jackknife_over_prompts():
+    draw = np.random.default_rng(1)
+    answers = [draw.integers(0, 12, draw.integers(2, 15)).tolist() for _ in range(30)]
+    groups = [k // 2 for k in range(30)]
+
+    def value(left_out=None):
+        kept = [ids for ids, group in zip(answers, groups, strict=True) if group != left_out]
+        runs = [tuple(ids[k : k + 2]) for ids in kept for k in range(len(ids) - 1)]
+        return len(set(runs)) / len(runs)
+
+    without = np.array([value(group) for group in range(15)])
+    half = 1.959964 * math.sqrt(14 / 15 * ((without - without.mean()) ** 2).sum())
+    assert distinct(answers, groups) == pytest.approx((value(), value() - half, value() + half))
+
+
+def test_answers_to_one_prompt_are_one_observation():
+    values, groups = [0.0, 0.0, 1.0, 1.0, 1.0, 1.0], [4, 4, 7, 7, 9, 9]
+    assert share(values, groups) == wilson(2, 3) and share(values, range(6)) == wilson(4, 6)
+    sums, counts = np.array([0, 2.0, 2.0]), np.array([2, 2, 2])
+    draws = np.random.default_rng(0).integers(0, 3, (1000, 3))
+    expected = np.percentile([sums[row].sum() / counts[row].sum() for row in draws], [2.5, 97.5])
+    assert bootstrap(values, groups) == pytest.approx(tuple(expected))
+    assert bootstrap(values, range(6)) == bootstrap(values)
+    wide, narrow = (
+        length_controlled(values, [3, 1, 2, -4, 5, 0], groups),
+        length_controlled(values, [3, 1, 2, -4, 5, 0]),
+    )
+    assert wide[0] == narrow[0] and wide[2] - wide[1] > narrow[2] - narrow[1]

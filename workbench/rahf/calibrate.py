@@ -84,7 +84,7 @@ def calibrate(
     allowed = min(1.0, float(base.drifted.mean()) + config.drift_limit)
     chosen, reason = choose(rungs, allowed, choose_alpha(unit, WITHOUT_GAIN))
     return {
-        "points": [_point(rung, mean, allowed) for rung in rungs],
+        "points": [point(rung, mean, allowed) for rung in rungs],
         "chosen": chosen,
         "reason": reason,
         "base": {"gain": 0.0, "drift": float(base.drifted.mean()), "mean_tokens": _mean_tokens(base)},
@@ -95,8 +95,10 @@ def calibrate(
     }
 
 
-def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[float, str]:
-    """The alpha to fit, and why: the middle of the strengths whose gain cannot be told from the best one's.
+def choose(
+    rungs: Sequence[Rung], allowed: float, otherwise: float, unit: str = "nats a token"
+) -> tuple[float, str]:
+    """The alpha to fit, and why (gains are in ``unit``): the middle of the strengths whose gain cannot be told from the best one's.
 
     Only strengths whose share of drifted answers is at most ``allowed``, or within one standard error above it, count:
     of a few dozen prompts a single answer would decide otherwise. Those next to the best whose gain lies
@@ -119,7 +121,7 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
             otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
         return otherwise, (
             f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
-            f"nats a token), so alpha {otherwise:.3g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
+            f"{unit}), so alpha {otherwise:.3g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
             "that makes answers drift or takes an unusual alpha."
         )
     middle = sound.index(best)
@@ -132,7 +134,7 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[flo
     taken = min(sound[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
     span = f" between {sound[first].alpha:.3g} and {sound[last].alpha:.3g}" if last > first else ""
     return taken.alpha, (
-        f"Alpha {taken.alpha:.3g} gains {taken.gain.mean():.3g} nats a token"
+        f"Alpha {taken.alpha:.3g} gains {taken.gain.mean():.3g} {unit}"
         + (f", as much as any{span}," if span else ", the most,")
         + f" with {taken.drifted.mean():.0%} of answers drifted ({allowed:.0%} allowed, give or take one standard error)."
     )
@@ -184,21 +186,23 @@ def _climb(
             margins[number] += [
                 float(margin) / max(1, size) for margin, size in zip(now.margin[mine], sizes, strict=True)
             ]
-    return _judged(loaded, pairs, alphas, answers, np.array(margins), limits)
+    return climbed(loaded, pairs, alphas, answers, np.array(margins), limits, sampling)
 
 
-def _judged(
+def climbed(
     loaded: LoadedModel,
     pairs: Sequence,
     alphas: Sequence[float],
     answers: Sequence[Sequence[Answer]],
     margins: np.ndarray,
     limits: Limits,
+    sampling: Sampling,
 ) -> list[Rung]:
-    """The rungs of the ladder; ``margins`` [alphas, N] in nats a token, the first row being the base's."""
+    """The rungs of a ladder: ``answers`` [alphas][N] to the pairs' prompts, with no strength first; ``margins`` [alphas, N],
+    whose increase over that first row is the gain."""
     prompts = [pair.prompt for pair in pairs]
     activate(loaded, [])
-    flat = [row for given in answers for row in rows_of(loaded, prompts, given, limits)]
+    flat = [row for given in answers for row in rows_of(loaded, prompts, given, sampling)]
     surprise = -score_completions(loaded, flat).numpy().reshape(len(alphas), len(prompts))
     ceiling = np.percentile(surprise[0], 99)
     encode = loaded.boundary.encode
@@ -217,7 +221,8 @@ def _judged(
     return rungs
 
 
-def _point(rung: Rung, mean: float, allowed: float) -> dict[str, Any]:
+def point(rung: Rung, mean: float, allowed: float) -> dict[str, Any]:
+    """The rung as plain data; ``mean`` is the relative strength at alpha 1."""
     count, drift = len(rung.gain), float(rung.drifted.mean())
     gain_low, gain_high = bootstrap(rung.gain)
     drift_low, drift_high = wilson(int(rung.drifted.sum()), count)

@@ -8,16 +8,17 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workbench.baselines import RAHF
 from workbench.errors import UserError
-from workbench.evaluation import Baseline, make_baseline, measure
-from workbench.generation import Answer, Sampling, generate
+from workbench.evaluation import Baseline, Measured, make_baseline, measure
+from workbench.generation import Sampling, Speaker, generate
 from workbench.jsonfile import read_json, sync_path, write_json, write_whole
 from workbench.judges import Judge, RuleJudge, choose_judge
 from workbench.models import LoadedModel, load_model
@@ -64,6 +65,20 @@ class Bench:
     limits: Limits
     stamp: dict[str, Any]  # what everything in the folder is made of
 
+    def about(self) -> dict[str, Any]:
+        """What a result says of the run itself: its settings, model and pairs."""
+        parts = {name: len(getattr(self.split, name)) for name in ("instruct", "fit", "held_out")}
+        return {
+            "run": self.folder.name,
+            "method": self.config.method,
+            "pairs": parts,
+            "n_blocks": self.loaded.n_blocks,
+            "model_fingerprint": self.loaded.fingerprint,
+            "pairs_fingerprint": self.pairs.fingerprint,
+            "versions": self.stamp["versions"],
+            "config": self.config.to_dict(),
+        }
+
 
 def align(
     config: RunConfig, folder: Path, progress: Progress, history: Sequence[dict[str, Any]] = ()
@@ -76,13 +91,15 @@ def align(
     that ``align --json`` prints. Raises UserError for what the user can mend, Stopped when asked to stop.
     """
     config = config.validate()
+    if config.method not in RAHF:
+        raise UserError(f"{config.method} is a baseline and no form of RAHF: python -m workbench baseline {config.method}.")
     folder.mkdir(parents=True, exist_ok=True)
     if (done := read_json(folder / "result.json")) and has_adapter(folder / "adapter"):
         return done
-    bench = _set_up(config, folder, progress)
+    bench = set_up(config, folder, progress)
     expected = write_down(config, folder, bench.pairs, history)
-    timings = _Notes(folder / "progress.json")
-    layers = _choose_layers(bench)
+    timings = Notes(folder / "progress.json")
+    layers = choose_layers(bench)
     judge = choose_judge(config.judge, config.pairs, bench.loaded, bench.split.instruct, max(layers))
     steps = _instruct(bench, timings)
     checked = _check(bench, judge)
@@ -94,28 +111,16 @@ def align(
     said = _strength_sentence(alpha, strength, config.relative_strength)
     progress("patterns", message=said, relative_strength=strength, alpha=alpha)
     _save_steering(patterns, folder, bench.stamp)
-    chosen = {
-        "run": folder.name,
-        "method": config.method,
+    chosen = bench.about() | {
         "layers": list(layers),
         "alpha": alpha,
         "relative_strength": strength,
         "calibration": calibration,
         "instructed": {"steps": steps} | checked,
-        "pairs": {
-            "instruct": len(bench.split.instruct),
-            "fit": len(bench.split.fit),
-            "held_out": len(bench.split.held_out),
-        },
-        "n_blocks": bench.loaded.n_blocks,
-        "model_fingerprint": bench.loaded.fingerprint,
-        "pairs_fingerprint": bench.pairs.fingerprint,
-        "versions": bench.stamp["versions"],
-        "config": config.to_dict(),
     }
     write_json(folder / CHOSEN, chosen)
     fitted = _fit(bench, patterns, alpha, judge, timings)
-    held_out = _final(bench, judge)
+    held_out = final(bench, judge, Speaker(ALIGNED))
     result = chosen | {
         "steps": fitted["steps"],
         "seconds": {stage: timings.get(stage) for stage in ("instruct", "calibrate", "align")},
@@ -135,7 +140,8 @@ def align(
     return finite(result)
 
 
-def _set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
+def set_up(config: RunConfig, folder: Path, progress: Progress) -> Bench:
+    """Pairs, split, model and limits of a run; a checked stamp in its folder. Raises UserError."""
     progress("pairs", message="Reading the pairs")
     pairs = load_pairs(config.pairs, progress=progress)
     split = config.split(pairs)
@@ -175,7 +181,7 @@ def _made_of(
     return now
 
 
-class _Notes:
+class Notes:
     """Small numbers that must outlive a restart: seconds spent in a stage, summed over sittings."""
 
     def __init__(self, path: Path) -> None:
@@ -197,7 +203,7 @@ class _Notes:
             self.add(name, time.monotonic() - started)
 
 
-def _choose_layers(bench: Bench) -> tuple[int, ...]:
+def choose_layers(bench: Bench) -> tuple[int, ...]:
     """The blocks the user named, or those that held-out probes on the training pairs suggest."""
     if bench.config.layers is not None:
         return bench.config.layers
@@ -224,7 +230,7 @@ def _choose_layers(bench: Bench) -> tuple[int, ...]:
     return tuple(values["suggested_layers"])
 
 
-def _instruct(bench: Bench, notes: _Notes) -> int:
+def _instruct(bench: Bench, notes: Notes) -> int:
     """Step 1: train the instructed adapters that are not in the folder yet. Returns optimiser steps."""
     config = bench.config
     steps = config.steps_of("instruct", len(bench.split.instruct))
@@ -292,7 +298,7 @@ def _answers_by_side(bench: Bench, judge: Judge | None) -> tuple[dict[str, float
     return shares | ({"prompts": len(prompts)} if oracle else {}), sides
 
 
-def _alpha(bench: Bench, unit: dict[int, float], notes: _Notes) -> tuple[float, dict[str, Any] | None]:
+def _alpha(bench: Bench, unit: dict[int, float], notes: Notes) -> tuple[float, dict[str, Any] | None]:
     """The strength of step 3, and the calibration that found it (None: the user named alpha or a relative strength)."""
     config = bench.config
     if config.alpha is not None:
@@ -311,51 +317,58 @@ def _alpha(bench: Bench, unit: dict[int, float], notes: _Notes) -> tuple[float, 
     return found["chosen"], found
 
 
-def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, notes: _Notes) -> dict[str, Any]:
+def _fit(bench: Bench, patterns: Patterns, alpha: float, judge: Judge | None, notes: Notes) -> dict[str, Any]:
     """Step 3, looking at held-out answers on the way."""
     config, loaded = bench.config, bench.loaded
-    looked_at = bench.split.held_out.select(range(min(config.evaluate_prompts, len(bench.split.held_out))))
-    sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
-    baseline = make_baseline(loaded, looked_at, judge, sampling, bench.limits)
-
-    def looked(adapter: str | None) -> dict[str, Any]:
-        return _look(baseline, *measure(loaded, "", adapter, baseline, judge, sampling, bench.limits))
-
-    first = looked(None)
-    base = {"base_coherence": first["coherence"], "base_mean_tokens": first["mean_tokens"]}
-    bench.progress("align", 0, config.steps_of("align", len(patterns.examples)), **first, **base)
+    look = looking(bench, judge, config.steps_of("align", len(patterns.examples)))
     folder = bench.folder / "checkpoints" / "aligned"
-    look = lambda step, adapter: looked(adapter) | base  # noqa: E731 - two words for the line below
-    fitted = notes.timed("align", lambda: fit(loaded, patterns, alpha, config, folder, bench.progress, look))
+    shown = lambda step, adapter: look(Speaker(adapter))  # noqa: E731 - two words for the line below
+    fitted = notes.timed("align", lambda: fit(loaded, patterns, alpha, config, folder, bench.progress, shown))
     bench.progress("save", message=fitted["collapse"] or "Saving the adapter")
     save_adapter(loaded, ALIGNED, bench.folder / "adapter", bench.stamp)
     return fitted
 
 
-def _look(baseline: Baseline, figures: dict[str, Any], answers: list[Answer]) -> dict[str, Any]:
+def looking(bench: Bench, judge: Judge | None, steps: int) -> Callable[[Speaker], dict[str, Any]]:
+    """What looks at held-out answers while a training of so many steps goes on, after a first event about the base's."""
+    config, loaded = bench.config, bench.loaded
+    looked_at = bench.split.held_out.select(range(min(config.evaluate_prompts, len(bench.split.held_out))))
+    sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
+    baseline = make_baseline(loaded, looked_at, judge, sampling, bench.limits)
+
+    def looked(speaker: Speaker) -> dict[str, Any]:
+        return _look(baseline, measure(loaded, "", speaker, baseline, judge, sampling, bench.limits))
+
+    first = looked(Speaker())
+    base = {"base_coherence": first["coherence"], "base_mean_tokens": first["mean_tokens"]}
+    bench.progress("align", 0, steps, **first, **base)
+    return lambda speaker: looked(speaker) | base
+
+
+def _look(baseline: Baseline, now: Measured) -> dict[str, Any]:
     """What the model answers now: the figures of an evaluation event, with a few answers to read."""
-    rows = list(zip(baseline.pairs, baseline.answers, answers, strict=True))[:SAMPLES]
+    rows = list(zip(baseline.pairs, baseline.answers, now.answers, strict=True))[:SAMPLES]
     samples = [{"prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text} for pair, old, new in rows]
-    kept = {name: value for name, value in figures.items() if name not in ("name", "pairs")}
+    kept = {name: value for name, value in now.figures.items() if name not in ("name", "pairs")}
     return kept | {"samples": samples, "memory_bytes": peak_memory()}
 
 
-def _final(bench: Bench, judge: Judge | None) -> dict[str, Any]:
+def final(bench: Bench, judge: Judge | None, speaker: Speaker) -> dict[str, Any]:
     """Base and aligned model on all held-out pairs; their answers go to samples.jsonl."""
     config, loaded = bench.config, bench.loaded
     bench.progress("evaluate", 0, 2, "Judging on held-out pairs", check=False)
     sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
     baseline = make_baseline(loaded, bench.split.held_out, judge, sampling, bench.limits)
-    base, _ = measure(loaded, "base", None, baseline, judge, sampling, bench.limits)
+    base = measure(loaded, "base", Speaker(), baseline, judge, sampling, bench.limits)
     bench.progress("evaluate", 1, 2, "Judging on held-out pairs", check=False)
-    aligned, answers = measure(loaded, ALIGNED, ALIGNED, baseline, judge, sampling, bench.limits)
+    aligned = measure(loaded, ALIGNED, speaker, baseline, judge, sampling, bench.limits)
     lines = []
-    for pair, old, new in zip(baseline.pairs, baseline.answers, answers, strict=True):
+    for pair, old, new in zip(baseline.pairs, baseline.answers, aligned.answers, strict=True):
         row = {"id": pair.id, "prompt": prompt_text(pair.prompt), "base": old.text, "aligned": new.text}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_whole(bench.folder / "samples.jsonl", "".join(lines))
     bench.progress("evaluate", 2, 2, "Judged", check=False)
-    return {"base": base, "aligned": aligned}
+    return {"base": base.figures, "aligned": aligned.figures}
 
 
 def _save_steering(patterns: Patterns, folder: Path, made_of: dict[str, Any]) -> None:

@@ -108,12 +108,12 @@ def _aligned(source: str) -> Run:
 
 
 def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Judge the runs in ``config["runs"]`` (folders) on held-out pairs; further keys go to ``evaluation.evaluate``.
+    """Judge the runs in ``config["runs"]`` (folders) on held-out pairs; further keys go to ``heldout.evaluate``.
 
     Of pairs that a run was trained on only those count that it held out; with several such runs, those that all did.
     """
     progress("load", message="Starting")
-    from workbench.evaluation import evaluate as judge
+    from workbench.heldout import evaluate as judge
     from workbench.pairs import load_pairs
 
     folders = [Path(run) for run in config["runs"]]

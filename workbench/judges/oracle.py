@@ -1,4 +1,4 @@
-"""Who says which answer is better. Every judge has a ``name`` that says what it is, to stand beside its numbers."""
+"""The oracle that comes with bundled pairs: rules for whole answers."""
 
 from __future__ import annotations
 
@@ -6,36 +6,25 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from workbench.errors import UserError
-from workbench.pairs import Pair, PreferencePairs, Report, as_messages, demo_values, prompt_text
+from workbench.judges.base import ScoringJudge
+from workbench.pairs import demo_values, prompt_text
 from workbench.pairs.sources import ASSETS
-
-if TYPE_CHECKING:
-    from workbench.models import LoadedModel
 
 PREFERRED, DISPREFERRED, NEITHER = "preferred", "dispreferred", "neither"
 
 
-class Judge(Protocol):
-    """Scores answers to prompts: the higher, the more preferred. Only the order of scores counts."""
-
-    name: str
-
-    def scores(self, prompts: Sequence, answers: Sequence[str]) -> np.ndarray:
-        """float64 [N]."""
-        ...
-
-
-class RuleJudge:
+class RuleJudge(ScoringJudge):
     """An oracle written down as rules: regular expressions for whole answers, and right facts per prompt.
 
     ``oracle.json`` holds name, preferred and dispreferred (lists of expressions, matched against the whole answer) and
     facts (prompt text to expressions one of which a right answer contains; or null). Raises UserError if it does not.
     """
+
+    about = "Rules written with the bundled pairs: it knows for certain what they prefer, and nothing else."
 
     def __init__(self, path: Path) -> None:
         try:
@@ -75,34 +64,6 @@ class RuleJudge:
         return np.array([worth[label] for label in self.labels(answers)])
 
 
-class ProbeJudge:
-    """The base model's own preference direction as a judge: an answer's mean state, projected on the difference of the
-    means of chosen and rejected training answers at one block.
-
-    It was made from the same pairs that the run trains on, so it is called that, and it is no independent witness.
-    """
-
-    def __init__(self, loaded: LoadedModel, pairs: PreferencePairs, layer: int) -> None:
-        from workbench.representations.capture import capture
-
-        self.name = f"a probe at block {layer}, trained on the same pairs"
-        self._loaded, self._layer = loaded, layer
-        states = capture(loaded, pairs)
-        difference = states.chosen[layer].mean(0) - states.rejected[layer].mean(0)
-        self._direction = difference / max(float(np.linalg.norm(difference)), 1e-12)
-
-    def scores(self, prompts: Sequence, answers: Sequence[str]) -> np.ndarray:
-        from workbench.representations.capture import capture
-
-        # An answer without a single token has no state; it is scored as a lone full stop.
-        rows = [
-            Pair(number, as_messages(prompt), answer.strip() or ".", answer.strip() or ".")
-            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
-        ]
-        states = capture(self._loaded, PreferencePairs.from_pairs(rows, Report("answers", len(rows), len(rows))))
-        return (states.chosen[self._layer] @ self._direction).astype(np.float64)
-
-
 def oracle_of(source: str) -> RuleJudge | None:
     """The oracle that comes with bundled pairs ("demo", "demo/NAME", with a split or not), or None for other sources."""
     name = source.partition(":")[0]
@@ -112,21 +73,3 @@ def oracle_of(source: str) -> RuleJudge | None:
         if name in (f"demo/{value.name}", *(["demo"] if value.default else [])) and path.exists():
             return RuleJudge(path)
     return None
-
-
-def choose_judge(
-    judge: str, source: str, loaded: LoadedModel, training: PreferencePairs | None, layer: int | None
-) -> Judge | None:
-    """The judge of that name: "auto" (the pairs' own oracle, else a probe), "probe", "none", or a bundled value such as
-    ``demo/brief``. The model's adapters must be off for a probe. Raises UserError for any other name."""
-    if judge == "none":
-        return None
-    if judge not in ("auto", "probe"):
-        if found := oracle_of(judge):
-            return found
-        raise UserError(f"There is no judge {judge[:60]!r}: choose auto, probe, none or a bundled value such as demo.")
-    if judge == "auto" and (found := oracle_of(source)):
-        return found
-    if training is None or layer is None:
-        return None
-    return ProbeJudge(loaded, training, layer)
