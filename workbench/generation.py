@@ -61,6 +61,15 @@ class Speaker:
     steering: Steering | None = None
 
 
+@dataclass(frozen=True)
+class Row:
+    """One answer that is wanted: to this prompt, by this speaker; rows of equal ``stream`` are drawn with the same luck."""
+
+    prompt: Any
+    speaker: Speaker
+    stream: int = 0
+
+
 @dataclass
 class Answer:
     """One answer so far: its token ids (without end-of-text), and whether it ended itself or was ended."""
@@ -117,12 +126,22 @@ def answer_together(
     model without adapter. Raises UserError for settings out of range.
     """
     count = len(prompts)
-    ids = [row for one in speakers for row in prompt_ids(loaded, prompts, sampling, one.instruction)]
-    rows = [one.adapter or BASE for one in speakers for _ in prompts]
-    streams = [*range(count)] * len(speakers)
-    steered = [one.steering for one in speakers for _ in prompts]
-    for answers in _decode(loaded, ids, rows, streams, sampling, steered):
+    rows = [Row(prompt, one, stream) for one in speakers for stream, prompt in enumerate(prompts)]
+    for answers in answer_rows(loaded, rows, sampling):
         yield [answers[place * count : (place + 1) * count] for place in range(len(speakers))]
+
+
+def answer_rows(loaded: LoadedModel, rows: Sequence[Row], sampling: Sampling) -> Iterator[list[Answer]]:
+    """Answers in one batch, each row with its own prompt, speaker and luck: a chat in which speakers went their own ways
+    has a prompt for each. Yields [row] after every token: the same list, growing.
+
+    Between two tokens nothing of this is left in the model, so several of these can take turns, token by token. Raises
+    UserError for settings out of range.
+    """
+    ids = [prompt_ids(loaded, [row.prompt], sampling, row.speaker.instruction)[0] for row in rows]
+    adapters = [row.speaker.adapter or BASE for row in rows]
+    steering = [row.speaker.steering for row in rows]
+    yield from _decode(loaded, ids, adapters, [row.stream for row in rows], sampling, steering)
 
 
 def compare(
@@ -150,12 +169,20 @@ def speaking(loaded: LoadedModel, speaker: Speaker) -> Iterator[None]:
 
 
 def prompt_ids(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, instruction: str | None) -> list[list[int]]:
+    """The ids before each answer, prompts cut to the :func:`prompt_room`."""
+    room = prompt_room(loaded, sampling, instruction)
+    return [loaded.boundary.prompt_ids(prompt, instruction, limit=room) for prompt in prompts]
+
+
+def prompt_room(loaded: LoadedModel, sampling: Sampling, instruction: str | None = None) -> int:
+    """The most tokens a prompt may have, so that instruction and answer fit too; longer ones lose their beginning
+    (``Boundary.fit`` tells whether). Raises UserError for settings out of range or too long an instruction."""
     sampling.validate()
     extra = loaded.boundary.instruction_tokens(instruction) if instruction else 0
     room = loaded.context - extra - min(sampling.max_new_tokens, loaded.context // 2)
     if room < 8:
         raise UserError(f"The instruction takes {extra} of the model's {loaded.context} tokens: shorten it.")
-    return [loaded.boundary.prompt_ids(prompt, instruction, limit=room) for prompt in prompts]
+    return room
 
 
 @torch.inference_mode()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from argparse import Namespace
 from collections import deque
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench.cli.common import count, lasting, new_run, number, work_on
+from workbench.cli.common import blocks, count, lasting, new_run, number, work_on
 from workbench.cli.terminal import ProgressLine, table
 from workbench.errors import UserError
 from workbench.progress import Progress
 from workbench.runs import store
+
+if TYPE_CHECKING:
+    from workbench.generation import Speaker
+    from workbench.models import LoadedModel
 
 FIGURES = ("name", "preference_accuracy", "reward_margin", "win_rate", "win_rate_low", "win_rate_high", "coherence")
 FIGURES += ("win_rate_lc", "kl_from_base", "perplexity_chosen", "mean_tokens", "unfinished", "distinct_2")
@@ -29,11 +31,15 @@ def add_verbs(verb) -> None:
     it.add_argument("--seed", type=int, metavar="N")
     it.add_argument("--out", metavar="DIR", help="the folder for the figures (default: one among the runs)")
 
-    it = verb("generate", "Answer prompts with base and aligned model, side by side.", generate, show_generate)
-    it.add_argument("run", metavar="RUN")
+    it = verb("generate", "Answer prompts with base and aligned models, side by side.", generate, show_generate)
+    it.add_argument("runs", metavar="RUN", nargs="+", help="runs of one base model")
     it.add_argument("--prompt", nargs="+", action="extend", default=[], metavar="T")
-    it.add_argument("--prompts", metavar="F", help="a file: a prompt a line, or JSONL with a column prompt")
-    it.add_argument("--steer", type=number, metavar="ALPHA", help="steer the base instead of using the adapter")
+    it.add_argument("--prompts", metavar="F", help="a file: a prompt a line, or a column prompt (JSONL, CSV, ...)")
+    it.add_argument("--steer", type=number, metavar="ALPHA", help="steer the base instead of using the adapters")
+    it.add_argument(
+        "--layers", type=blocks, metavar="L", help="the blocks to steer at, such as 3,4 (all that are known)"
+    )
+    it.add_argument("--instruct", metavar="TEXT", help="one more answer: the base under this instruction")
     it.add_argument("--temperature", type=number, default=1.0, metavar="X", help="0 takes the likeliest token (1)")
     it.add_argument("--top-p", type=number, default=1.0, metavar="X")
     it.add_argument("--max-new-tokens", type=count, default=64, metavar="N")
@@ -66,64 +72,74 @@ def show_evaluate(result: dict[str, Any]) -> str:
 
 
 def generate(options: Namespace) -> dict[str, Any]:
-    """What ``generate --json`` prints."""
-    run = store.find_run(options.run)
-    prompts = [*options.prompt, *(_read_prompts(options.prompts) if options.prompts else [])]
+    """What ``generate --json`` prints: the base, the first model asked for as ``aligned`` and, of several, all of them
+    by name in ``answers``."""
+    runs = [store.find_run(name) for name in options.runs]
+    prompts = list(options.prompt)
+    if options.prompts:
+        from workbench.pairs.prompts import read_prompts
+
+        prompts += read_prompts(options.prompts).items
     if not prompts or not all(isinstance(prompt, list) or prompt.strip() for prompt in prompts):
         raise UserError("There is nothing to answer: give --prompt TEXT or --prompts FILE, no prompt empty.")
-    from workbench.runs.loading import ALIGNED, load_run, steering_of
-
     line = ProgressLine()
     progress = Progress(line)
     progress("load", message="Loading the model")
     try:
-        steering = None if options.steer is None else steering_of(run, options.steer)
-        loaded = load_run(run, options.device, adapter=steering is None)
-        from workbench.generation import BASE, Sampling, compare
+        loaded, speakers = _speakers(runs, options)
+        from workbench.generation import Sampling, answer_together
 
-        started, answers = time.monotonic(), []
+        started, rows, tokens = time.monotonic(), [], 0
         for first in range(0, len(prompts), TOGETHER):
             # Further batches go on with other luck, or the 33rd prompt would share the first one's.
             sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens, options.seed + first)
             some = prompts[first : first + TOGETHER]
-            steps = compare(loaded, some, sampling, BASE if steering else ALIGNED, steering)
+            steps = answer_together(loaded, some, sampling, list(speakers.values()))
             (last,) = deque(steps, maxlen=1)  # each step holds all tokens so far
-            answers += zip(some, last.base, last.aligned, strict=True)
-            progress("generate", len(answers), len(prompts))
+            tokens += sum(len(answer.ids) for side in last for answer in side)
+            for prompt, *said in zip(some, *last, strict=True):
+                rows.append(_row(prompt, dict(zip(speakers, (answer.text for answer in said), strict=True))))
+            progress("generate", len(rows), len(prompts))
         seconds = time.monotonic() - started
     finally:
         line.close()
-    tokens = sum(len(base.ids) + len(aligned.ids) for _, base, aligned in answers)
-    rows = [{"prompt": prompt, "base": base.text, "aligned": aligned.text} for prompt, base, aligned in answers]
-    return {"run": run.name, "results": rows, "seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)}
+    rate = tokens / max(seconds, 1e-9)
+    return {"run": runs[0].name, "results": rows, "seconds": seconds, "tokens_per_second": rate}
 
 
-def _read_prompts(name: str) -> list[Any]:
-    """Prompts of a file: its lines, or the column prompt of its JSON lines. Raises UserError."""
-    try:
-        lines = [line for line in Path(name).expanduser().read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not a text file: give one prompt a line, or JSONL with a column prompt.") from error
-    except OSError as error:
-        raise UserError(f"The prompts {name} cannot be read: {error.strerror or error}.") from error
-    if not lines:
-        raise UserError(f"{name} is empty: give one prompt a line.")
-    if not name.lower().endswith((".jsonl", ".json")):
-        return lines
-    prompts = []
-    for row, line in enumerate(lines, 1):
-        try:
-            prompts.append(json.loads(line)["prompt"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'Line {row} of {name} is not of the form {{"prompt": ...}}.') from error
-        if not isinstance(prompts[-1], (str, list)):
-            raise UserError(f"The prompt in line {row} of {name} is neither a text nor a list of messages.")
-    return prompts
+def _speakers(runs: list[store.Run], options: Namespace) -> tuple[LoadedModel, dict[str, Speaker]]:
+    """The base with what is to answer beside it, by the names that the answers get. Raises UserError."""
+    from workbench.runs.loading import add_run, load_run, need_adapter, need_base, steering_of
+
+    steered = {run.name: steering_of(run, options.steer, options.layers) for run in runs if options.steer is not None}
+    if options.layers and not steered:
+        raise UserError("--layers says where to steer: give --steer ALPHA too.")
+    for run in runs if not steered else ():
+        need_adapter(run)
+    loaded = load_run(runs[0], options.device, adapter=False)
+    from workbench.generation import Speaker
+
+    speakers = {"base": Speaker()}
+    for run in runs:
+        need_base(loaded, run)
+        steering = steered.get(run.name)
+        speakers[run.name] = Speaker(steering=steering) if steering else add_run(loaded, run, run.id)
+    if options.instruct:
+        speakers["instructed"] = Speaker(instruction=options.instruct)
+    return loaded, speakers
+
+
+def _row(prompt: Any, said: dict[str, str]) -> dict[str, Any]:
+    base, aligned, *more = said.values()
+    return {"prompt": prompt, "base": base, "aligned": aligned} | ({"answers": said} if more else {})
 
 
 def show_generate(result: dict[str, Any]) -> str:
     """The answers for a reader."""
-    parts = [
-        f"prompt   {row['prompt']}\nbase     {row['base']}\naligned  {row['aligned']}\n" for row in result["results"]
-    ]
+    parts = []
+    for row in result["results"]:
+        said = row.get("answers") or {name: row[name] for name in ("base", "aligned")}
+        wide = max(8, *map(len, said))
+        lines = [f"{name:{wide}} {text}" for name, text in {"prompt": row["prompt"], **said}.items()]
+        parts.append("\n".join(lines) + "\n")
     return "\n".join([*parts, f"{result['tokens_per_second']:.0f} tokens a second"])

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from workbench.generation import Steering
+    from workbench.generation import Speaker, Steering
     from workbench.models import LoadedModel
     from workbench.pairs import Split
     from workbench.preview import Shift
 
 ALIGNED = "aligned"  # the adapter's name in the loaded model
+FULLER = 1.1  # times its weights that a model takes once it answers
+LEFT_TO_A_RUN = 0.3  # of what is free, where one is at work
 
 
 def need_adapter(run: Run) -> None:
@@ -30,21 +32,95 @@ def need_adapter(run: Run) -> None:
         )
 
 
+def instruction_of(run: Run) -> str | None:
+    """The instruction that the run's aligned model answers under, where it learned to (HIR); None for all others."""
+    result = run.status().get("result")
+    said = result.get("instruction") if isinstance(result, dict) else None
+    return said if isinstance(said, str) and said.strip() else None
+
+
+def need_memory(source: str, device: str = "auto", dtype: str = "auto", quantization: str = "none") -> None:
+    """Raise ``UserError`` if a model's weights do not fit into what is free on the device, told from its configuration
+    before a byte of them is read.
+
+    Where a run is at work on that device, a part of what is free is left to it. A build that cannot be read is let
+    through: loading it will say why.
+    """
+    from workbench.models import pick_device, pick_dtype
+    from workbench.rahf.facts import shape_of
+    from workbench.representations.untrained import free_memory
+    from workbench.runs import queue
+
+    where = pick_device(device)
+    each = float(pick_dtype(dtype, where).itemsize)
+    held = {"8bit": 1.0, "4bit": 0.5}.get(quantization, each)
+    try:
+        shape = shape_of(source)
+    except UserError:
+        return
+    needed = FULLER * (shape.blocks * shape.block_weights * held + shape.other_weights * each)
+    try:
+        free = free_memory(where)
+    except (RuntimeError, AssertionError):  # a GPU that is only lent to single calls answers no questions
+        return
+    at_work = next((entry.run for entry in queue.entries() if entry.working and entry.device == where.type), None)
+    if needed > free * (1 - LEFT_TO_A_RUN if at_work else 1):
+        beside = f", where run {at_work.id} is at work: wait until it has ended" if at_work else ""
+        raise UserError(
+            f"The model {source} takes {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free on {where}{beside}"
+            + ("." if at_work else ": close what else uses it, or take a smaller model.")
+        )
+
+
+def base_of(run: Run, device: str | None = None, dtype: str | None = None) -> dict[str, str]:
+    """What names the base of a run, and how it is held: the arguments of ``load_model``."""
+    from workbench.rahf.results import number_format
+
+    config = run.config()
+    return {
+        "source": str(config["model"]),
+        "device": device or str(config.get("device", "auto")),
+        "dtype": dtype or number_format(run.path, str(config.get("dtype", "auto"))),
+        "quantization": str(config.get("quantization", "none")),
+    }
+
+
+def add_run(loaded: LoadedModel, run: Run, name: str) -> Speaker:
+    """The run's aligned model as a speaker of ``loaded``, its base: the adapter is put beside those that are there, under
+    ``name``. Raises ``UserError`` if there is no adapter or it was made for other weights."""
+    from workbench.generation import Speaker
+    from workbench.rahf.adapters import load_adapter
+
+    need_adapter(run)
+    need_base(loaded, run)
+    if name not in getattr(loaded.model, "peft_config", {}):
+        load_adapter(loaded, run.adapter, name)
+    return Speaker(name, instruction_of(run))
+
+
+def need_base(loaded: LoadedModel, run: Run) -> None:
+    """Raise ``UserError`` if the run was made of another base than this one."""
+    made_of = (files.read_json(run.path / "made_of.json") or {}).get("model")
+    if made_of and made_of != loaded.fingerprint:
+        raise UserError(
+            f"Run {run.id} is of another base model ({run.config().get('model')}) than {loaded.name}: only runs of one "
+            "base can stand beside each other."
+        )
+
+
 def load_run(run: Run, device: str | None = None, dtype: str | None = None, adapter: bool = True) -> LoadedModel:
     """The run's model on ``device`` (None: what the run says), with its adapter under the name ``ALIGNED``.
 
     ``adapter=False`` loads the base alone. Raises ``UserError`` if there is no adapter, if it was made for other
-    weights, or if the model cannot be loaded.
+    weights, or if the model cannot be loaded or would not fit into what memory is free.
     """
     if adapter:
         need_adapter(run)
     from workbench.models import load_model
-    from workbench.rahf.results import number_format
 
-    config = run.config()
-    dtype = dtype or number_format(run.path, config.get("dtype", "auto"))
-    where = {"device": device or config.get("device", "auto"), "dtype": dtype}
-    loaded = load_model(config["model"], **where, quantization=config.get("quantization", "none"))
+    base = base_of(run, device, dtype)
+    need_memory(**base)
+    loaded = load_model(**base)
     made_of = files.read_json(run.path / "made_of.json") or {}
     check({"model": made_of.get("model")}, {"model": loaded.fingerprint}, f"run {run.id}")
     if adapter:
