@@ -79,17 +79,24 @@ def _is_fused_away(base: nn.Module, name: str) -> bool:
     )
 
 
-def add_adapter(loaded: LoadedModel, name: str, config: RunConfig, depth: int, seed: int) -> None:
-    """Put a new, effectless adapter into blocks 0..depth-1; ``loaded.model`` becomes a ``PeftModel`` the first time."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+def lora_config(loaded: LoadedModel, config: RunConfig, depth: int):
+    """The shape of an adapter in blocks 0..depth-1, as PEFT wants it."""
+    from peft import LoraConfig
 
-    lora = LoraConfig(
+    return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=linear_names(loaded.model, depth, config.lora_targets),
         task_type="CAUSAL_LM",
     )
+
+
+def add_adapter(loaded: LoadedModel, name: str, config: RunConfig, depth: int, seed: int) -> None:
+    """Put a new, effectless adapter into blocks 0..depth-1; ``loaded.model`` becomes a ``PeftModel`` the first time."""
+    from peft import PeftModel, get_peft_model
+
+    lora = lora_config(loaded, config, depth)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft warns of fan_in_fan_out on Conv1D and sets it right itself
         torch.manual_seed(seed)

@@ -95,9 +95,7 @@ def calibrate(
     }
 
 
-def choose(
-    rungs: Sequence[Rung], allowed: float, otherwise: float, unit: str = "nats a token"
-) -> tuple[float, str]:
+def choose(rungs: Sequence[Rung], allowed: float, otherwise: float, unit: str = "nats a token") -> tuple[float, str]:
     """The alpha to fit, and why (gains are in ``unit``): the middle of the strengths whose gain cannot be told from the best one's.
 
     Only strengths whose share of drifted answers is at most ``allowed``, or within one standard error above it, count:

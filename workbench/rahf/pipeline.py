@@ -92,7 +92,9 @@ def align(
     """
     config = config.validate()
     if config.method not in RAHF:
-        raise UserError(f"{config.method} is a baseline and no form of RAHF: python -m workbench baseline {config.method}.")
+        raise UserError(
+            f"{config.method} is a baseline and no form of RAHF: python -m workbench baseline {config.method}."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if (done := read_json(folder / "result.json")) and has_adapter(folder / "adapter"):
         return done
@@ -110,7 +112,7 @@ def align(
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
     said = _strength_sentence(alpha, strength, config.relative_strength)
     progress("patterns", message=said, relative_strength=strength, alpha=alpha)
-    _save_steering(patterns, folder, bench.stamp)
+    save_vectors(patterns.mean_shift(), folder, bench.stamp)
     chosen = bench.about() | {
         "layers": list(layers),
         "alpha": alpha,
@@ -371,11 +373,11 @@ def final(bench: Bench, judge: Judge | None, speaker: Speaker) -> dict[str, Any]
     return {"base": base.figures, "aligned": aligned.figures}
 
 
-def _save_steering(patterns: Patterns, folder: Path, made_of: dict[str, Any]) -> None:
-    """The mean difference vector of each target block, float32 [d], named by its block; whole or not at all."""
+def save_vectors(by_block: dict[int, torch.Tensor], folder: Path, made_of: dict[str, Any]) -> None:
+    """The mean difference vector of each block, float32 [d], named by its block; whole or not at all."""
     from safetensors.torch import save_file
 
-    vectors = {str(block): vector.contiguous() for block, vector in patterns.mean_shift().items()}
+    vectors = {str(block): vector.contiguous() for block, vector in by_block.items()}
     partial = folder / "steering.safetensors.partial"
     save_file(vectors, partial, metadata={"made_of": json.dumps(made_of, sort_keys=True)})
     sync_path(partial)

@@ -29,13 +29,21 @@ SAVE_SECONDS = 60.0  # at most so much work lies between two checkpoints, where 
 SAVE_SHARE = 0.1  # of the time at most goes into these: whole models take minutes to write
 
 
-def arguments(config: RunConfig, stage: str, examples: int, folder: Path, device: torch.device) -> TrainingArguments:
-    """The Trainer's settings for a stage, "instruct" or "align", that has so many examples. Raises UserError for an
-    optimiser that cannot work here."""
+def arguments(
+    config: RunConfig,
+    stage: str,
+    examples: int,
+    folder: Path,
+    device: torch.device,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **more: Any,
+) -> TrainingArguments:
+    """The Trainer's settings for a stage, "instruct" or "align", that has so many examples; ``more`` are settings that
+    only a trainer of another ``kind`` knows. Raises UserError for an optimiser that cannot work here."""
     check_optimizer(config.optimizer, device)
     steps = config.steps_of(stage, examples)
     schedule, warmup = config.course(stage)
-    return TrainingArguments(
+    return kind(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=getattr(config, f"{stage}_batch"),
@@ -57,6 +65,7 @@ def arguments(config: RunConfig, stage: str, examples: int, folder: Path, device
         dataloader_pin_memory=device.type == "cuda",
         use_cpu=device.type == "cpu",
         optim=OPTIMIZERS[config.optimizer],
+        **more,
     )
 
 
@@ -84,6 +93,8 @@ class StageTrainer(Trainer):
     ``look(step)`` is called every ``look_every`` steps, without gradients, and its numbers go into an event. A subclass
     may judge them in ``judge`` and end the training for good by setting ``over``.
     """
+
+    of = " of step 1"  # what is trained, as the user is told
 
     def __init__(
         self,
@@ -157,8 +168,8 @@ class StageTrainer(Trainer):
     def lost(self, step: int) -> None:
         """The loss is no number any more, and nothing can be learned after that. Raises UserError."""
         raise UserError(
-            f"The loss of step 1 is no number any more at step {step} of {self.args.max_steps}: start again with a lower "
-            f"learning rate of step 1 (this run's was {self.args.learning_rate:g})."
+            f"The loss{self.of} is no number any more at step {step} of {self.args.max_steps}: start again with a lower "
+            f"learning rate{self.of} (this run's was {self.args.learning_rate:g})."
         )
 
     def compute_loss_context_manager(self) -> contextlib.ExitStack:

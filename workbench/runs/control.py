@@ -19,7 +19,7 @@ from workbench.runs import bin, files, store
 from workbench.runs.store import Run
 
 # How a stopped run leaves a usable adapter: keep(config, folder) -> {"steps", "of"}, or None where there is none yet.
-KEEP = {"align": "workbench.runs.work:keep_align"}
+KEEP = {"align": "workbench.runs.work:keep_align", "baseline": "workbench.runs.work:keep_align"}
 WORDS = {
     "pause": "Stopped; resume goes on from the last checkpoint.",
     "discard": "Stopped, to be discarded.",

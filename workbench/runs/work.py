@@ -43,6 +43,16 @@ def keep_align(config: dict[str, Any], folder: Path) -> dict[str, int] | None:
     return keep_partial(RunConfig.from_dict(config), folder)
 
 
+def baseline(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Another method on the same pairs and budget; ``config`` holds the fields of ``BaselineConfig``. Returns the figures of
+    ``align``."""
+    progress("load", message="Starting")
+    from workbench.baselines.config import BaselineConfig
+    from workbench.baselines.pipeline import run_baseline
+
+    return run_baseline(BaselineConfig.from_dict(config), folder, progress)
+
+
 def separability(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
     """Capture and score all blocks. ``config``: model, pairs, pooling, site, limit (None: all), untrained (whether to
     measure the control with random weights), device, dtype, seed, local, and run: the id or folder of an alignment whose

@@ -33,6 +33,7 @@ __all__ = ["execute", "main", "memory_full", "resume", "sentence", "spawn", "sto
 # What each kind of run does: work(config, folder, progress) -> result (plain data), doing only what is not yet done.
 WORK = {
     "align": "workbench.runs.work:align",
+    "baseline": "workbench.runs.work:baseline",
     "separability": "workbench.runs.work:separability",
     "evaluate": "workbench.runs.work:evaluate",
 }
