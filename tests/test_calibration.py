@@ -118,48 +118,54 @@ def test_the_margin_is_the_log_ratio_of_the_two_sides():
     assert found.margin.numpy() == pytest.approx((sides[0] - sides[1]).detach().numpy(), abs=1e-3)
 
 
-def rung(alpha, gain, drift, n=40, noise=0.1):
-    spread = np.linspace(-noise, noise, n)
-    return Rung(alpha, gain + spread * (1 + alpha), np.arange(n) < drift * n, [])
+def rung(alpha, leaning, drift, n=40):
+    """Of ``n`` answers this share leans to chosen, and this one has drifted."""
+    return Rung(alpha, np.arange(n) < leaning * n, np.arange(n) < drift * n, [Answer(str, [7], True, True)] * n)
+
+
+BEFORE = rung(0, 0.5, 0)
 
 
 def test_the_middle_of_the_plateau_is_taken_and_drift_bounds_it():
-    ladder = [rung(0.1, 0.2, 0), rung(0.2, 1.0, 0), rung(0.4, 1.0, 0), rung(0.8, 1.0, 0.05), rung(1.6, 3.0, 0.5)]
-    alpha, why = choose(ladder, 0.1, 9)
-    assert alpha == 0.4 and "between 0.2 and 0.8" in why
-    assert choose(ladder, 0.6, 9)[0] == 1.6  # a drift that is allowed counts
-    assert choose(ladder[:1], 0.1, 9)[0] == 0.1
+    ladder = [rung(0.1, 0.6, 0), rung(0.2, 0.95, 0), rung(0.4, 0.95, 0), rung(0.8, 0.95, 0.05), rung(1.6, 1.0, 0.5)]
+    alpha, why = choose(BEFORE, ladder, 0.1, 9)
+    assert alpha == 0.4 and "between 0.2 and 0.8" in why and "95% of answers lean to chosen (50% before)" in why
+    assert choose(BEFORE, ladder, 0.6, 9)[0] == 1.6  # a drift that is allowed counts
+    assert choose(BEFORE, ladder[:1], 0.1, 9)[0] == 0.1
 
 
-def test_one_answer_more_than_the_limit_does_not_decide():
-    """Of 40 answers 5 drifted cannot be told from the 4 that are allowed; 10 can."""
-    weak = rung(0.1, 0.2, 0)
-    assert choose([weak, rung(0.2, 1.0, 5 / 40)], 0.1, 9)[0] == 0.2
-    assert choose([weak, rung(0.2, 1.0, 10 / 40)], 0.1, 9)[0] == 0.1
-    assert choose([weak, rung(0.2, 1.0, 1.0)], 0.99, 9)[0] == 0.1  # all of them: no chance is left in that
+def test_one_answer_more_or_less_does_not_decide():
+    """Of 40 answers 5 drifted cannot be told from the 4 that are allowed, 10 can; 39 that lean are as good as 40."""
+    weak = rung(0.1, 0.6, 0)
+    assert choose(BEFORE, [weak, rung(0.2, 1.0, 5 / 40)], 0.1, 9)[0] == 0.2
+    assert choose(BEFORE, [weak, rung(0.2, 1.0, 10 / 40)], 0.1, 9)[0] == 0.1
+    assert choose(BEFORE, [weak, rung(0.2, 1.0, 1.0)], 0.99, 9)[0] == 0.1  # all of them: no chance is left in that
+    near, best, far = rung(0.2, 39 / 40, 0), rung(0.4, 1.0, 0), rung(0.8, 38 / 40, 0)
+    assert "between 0.2 and 0.4" in choose(BEFORE, [near, best, far], 0.1, 9)[1]
 
 
-def test_where_nothing_gains_or_everything_drifts_it_says_so():
-    flat = [rung(0.1, 0.0, 0), rung(0.2, 0.01, 0)]
-    alpha, why = choose(flat, 0.1, 0.33)
+def test_where_no_more_answers_lean_or_everything_drifts_it_says_so():
+    flat = [rung(0.1, 0.5, 0), rung(0.2, 0.55, 0)]
+    alpha, why = choose(BEFORE, flat, 0.1, 0.33)
     assert alpha == 0.33 and "chance" in why
     assert "alpha 0.33 is taken" in why
-    alpha, why = choose([rung(0.1, 1, 0.9), rung(0.2, 2, 1.0)], 0.1, 0.33)
+    alpha, why = choose(BEFORE, [rung(0.1, 0.9, 0.9), rung(0.2, 1, 1.0)], 0.1, 0.33)
     assert alpha == 0.1 and "weakest" in why
 
 
-def test_where_nothing_gains_no_strength_is_taken_at_which_answers_drift():
-    flat = [rung(0.1, 0.0, 0), rung(0.2, 0.0, 0), rung(0.33, 0.0, 0.9), rung(0.5, 0.0, 1.0)]
-    alpha, why = choose(flat, 0.1, 0.33)
+def test_where_no_more_answers_lean_no_strength_is_taken_at_which_answers_drift():
+    flat = [rung(0.1, 0.5, 0), rung(0.2, 0.5, 0), rung(0.33, 0.5, 0.9), rung(0.5, 0.5, 1.0)]
+    alpha, why = choose(BEFORE, flat, 0.1, 0.33)
     assert alpha == 0.2 and "alpha 0.2 is taken" in why
-    assert choose([rung(0.1, 0.0, 0.9), rung(0.5, 0.0, 0)], 0.1, 0.1)[0] == 0.5  # what counts is all there is
+    only = [rung(0.1, 0.5, 0.9), rung(0.5, 0.5, 0)]
+    assert choose(BEFORE, only, 0.1, 0.1)[0] == 0.5  # what counts is all there is
 
 
 def test_a_ladder_on_very_long_differences_has_no_zero(monkeypatch):
     import workbench.rahf.calibrate as module
 
     tried = []
-    flat = [rung(0.1, 0.0, 0)] * 20
+    flat = [rung(0.1, 0.5, 0)] * 20
     monkeypatch.setattr(
         module, "_climb", lambda loaded, some, alphas, *rest: tried.extend(alphas) or flat[: len(alphas)]
     )
@@ -169,7 +175,7 @@ def test_a_ladder_on_very_long_differences_has_no_zero(monkeypatch):
     assert tried[0] == 0 and len(tried) == len(set(tried)) == 10 and found["chosen"] > 0
 
 
-def test_an_answer_that_has_drifted_gains_nothing(monkeypatch):
+def test_an_answer_that_is_stuck_has_drifted(monkeypatch):
     import workbench.rahf.calibrate as module
 
     loaded = taught()
@@ -185,11 +191,11 @@ def test_an_answer_that_has_drifted_gains_nothing(monkeypatch):
         pairs,
         [0, 1],
         [answers(fine, fine), answers(stuck, fine)],
-        np.array([[0.0, 0], [5, 2]]),
+        np.array([[False, False], [True, True]]),
         Limits(99, 99),
         SAMPLING,
     )
-    assert rungs[1].gain.tolist() == [0, 2] and rungs[1].drifted.tolist() == [True, False]
+    assert rungs[1].leans.tolist() == [True, True] and rungs[1].drifted.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("method", ["scit", "dual"])

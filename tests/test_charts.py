@@ -323,36 +323,36 @@ def test_of_duals_two_models_the_one_at_work_is_told_of():
         assert view["charts"][0]["title"] == title and "rejected" in view["charts"][0]["sub"]
 
 
-def ladder(chosen=0.7, gains=(0.1, 0.5, 0.4, -0.2), drifts=(0.02, 0.04, 0.3, 1.0)):
+def ladder(chosen=0.7, leaning=(0.6, 0.9, 0.8, 0.3), drifts=(0.02, 0.04, 0.3, 1.0)):
     points = [
-        {"alpha": alpha, "relative_strength": alpha * 0.36, "gain": gain, "gain_low": gain - 0.1, "gain_high": gain + 0.1,
-         "drift": drift, "drift_low": drift / 2, "drift_high": min(1.0, drift * 2), "mean_tokens": 14.0, "fluent": 1 - drift,
-         "repeating": 0.0, "within": drift <= 0.12}
-        for alpha, gain, drift in zip((0.35, 0.7, 1.2, 2.0), gains, drifts, strict=True)
+        {"alpha": alpha, "relative_strength": alpha * 0.36, "leaning": lean, "leaning_low": lean - 0.1,
+         "leaning_high": min(1.0, lean + 0.1), "drift": drift, "drift_low": drift / 2,
+         "drift_high": min(1.0, drift * 2), "mean_tokens": 14.0, "fluent": 1 - drift, "repeating": 0.0, "within": drift <= 0.12}
+        for alpha, lean, drift in zip((0.35, 0.7, 1.2, 2.0), leaning, drifts, strict=True)
     ]  # fmt: skip
     return {
         "points": points,
         "chosen": chosen,
-        "base": {"gain": 0.0, "drift": 0.02, "mean_tokens": 14.0},
+        "base": {"leaning": 0.5, "drift": 0.02, "mean_tokens": 14.0},
         "drift_limit": 0.12,
         "prompts": 48,
-        "gain_is": "gain",
+        "leaning_is": "leaning",
         "drift_is": "drift",
-        "reason": "Alpha 0.7 gains most.",
+        "reason": "Alpha 0.7 moves most.",
         "seconds": 3.0,
     }
 
 
 def test_the_ladder_of_strengths_marks_the_chosen_one_and_the_limit():
     chart = charts.calibration_chart(ladder())
-    assert chart["title"] == "Alpha 0.70 gains 0.50 nats a token, drift 4%"
-    assert chart["dots"] == [{"x": 37.5, "y": pytest.approx(100 * 0.5 / 0.6, abs=0.01), "color": "aligned"}]
+    assert chart["title"] == "At alpha 0.70, 90% of answers lean to chosen, 4% drift"
+    assert chart["dots"] == [{"x": 37.5, "y": 90.0, "color": "aligned"}]
     assert chart["refs"][0]["at"] == 12 and [tick["more"] for tick in chart["x"]] == ["0.13", "0.25", "0.43", "0.72"]
     assert [row[-1] for row in chart["table"]["rows"]] == ["", "chosen", "drifts too far", "drifts too far"]
-    assert chart["table"]["rows"][3][2] == "-0.200" and inside(chart)  # drawn at zero, told as it is
+    assert chart["table"]["rows"][1][2:4] == ["0.900", "[0.800, 1.000]"] and inside(chart)
     other = charts.calibration_chart(ladder(chosen=0.95))
     assert other["dots"] == [] and 37.5 < other["marks"][0]["at"] < 62.5 and "chosen" not in str(other["table"])
-    assert inside(charts.calibration_chart(ladder(gains=(-1.0, -1.0, -1.0, -1.0))))
+    assert inside(charts.calibration_chart(ladder(leaning=(0.0, 0.0, 0.0, 0.0))))
     one = ladder()
     assert charts.calibration_chart(one | {"points": one["points"][1:2]})["dots"]
 
@@ -363,8 +363,8 @@ def test_what_came_before_the_fit_has_its_place_from_the_start():
     assert waiting["before"]["chart"]["empty"] == "drawn in stage 2" and waiting["progress"]["note"]["kind"] == "wait"
     view, _ = told([Event("check", 0, 0, {"separation": 0.9, "separation_low": 0.8, "sides": sides}, "Step 1 worked: 90%."),
                     Event("calibrate", 4, 4, {"calibration": ladder()})])  # fmt: skip
-    assert view["before"]["sides"] == sides and view["before"]["reason"] == "Alpha 0.7 gains most."
-    assert view["before"]["meanings"] == [["Gain", "gain"], ["Drift", "drift"]]
+    assert view["before"]["sides"] == sides and view["before"]["reason"] == "Alpha 0.7 moves most."
+    assert view["before"]["meanings"] == [["Lean to chosen", "leaning"], ["Drift", "drift"]]
     assert view["before"]["heads"] == ["under p+", "under p−"] and view["before"]["chart"]["dots"]
     assert [bar["label"] for bar in view["progress"]["stages"]] == ["1 Instruct", "2 Patterns", "3 Fit"]
     assert view["progress"]["stages"][1]["share"] == 100

@@ -1,8 +1,8 @@
 """Steering without training: the mean difference of the states of chosen and rejected answers is added to blocks' outputs.
 
 How strongly is found as RAHF finds its alpha (``rahf.calibrate``): a ladder of strengths on prompts of the training pairs,
-the middle of those that gain as much as the best, none that makes answers drift. There is no instructed model to say what
-is gained, so the base's own states do: how far the answer's mean state lies towards the chosen mean.
+the middle of those that move as many answers as the best, none that makes answers drift. There is no instructed model to
+say which answers lean to chosen, so the base's own states do: those whose mean state lies beyond halfway to the chosen mean.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 from workbench.generation import Answer, Sampling, Steering, generate
 from workbench.judges import ProbeJudge
 from workbench.pairs import PreferencePairs
-from workbench.rahf.calibrate import DRIFT_IS, LADDER, WITHOUT_GAIN, choose, climbed, point
+from workbench.rahf.calibrate import LADDER, WITHOUT_GAIN, climbed, told
 from workbench.rahf.patterns import choose_alpha, short_alpha
 from workbench.rahf.pipeline import MOST_SCORED, Bench
 from workbench.representations import calibrate, preference_direction
 from workbench.representations.capture import Activations, capture
 
-GAIN_IS = (
-    "How much further towards the mean state of chosen answers, in half distances of the two means, the unsteered base's mean "
-    "state over the answer lies than over the answer that is not steered. Answers that have drifted gain nothing."
+LEANING_IS = (
+    "The share of answers whose mean state in the unsteered base lies nearer to that of the chosen than to that of the "
+    "rejected training answers."
 )
 
 
@@ -62,23 +62,12 @@ def find(bench: Bench, layers: tuple[int, ...]) -> tuple[Steering, dict[str, Any
     alphas = sorted({short_alpha(share / max(mean, 1e-9)) for share in LADDER})
     some = bench.split.fit.select(range(min(bench.config.calibration_prompts, len(bench.split.fit))))
     rungs = _climb(bench, some, found, [0.0, *alphas], ProbeJudge(bench.loaded, training, max(layers)))
-    base, rungs = rungs[0], rungs[1:]
-    allowed = min(1.0, float(base.drifted.mean()) + bench.config.drift_limit)
-    alpha, reason = choose(
-        rungs, allowed, choose_alpha(found.unit, WITHOUT_GAIN, max(alphas)), "half distances of the means"
-    )
-    told = {
-        "points": [point(rung, mean, allowed) for rung in rungs],
-        "chosen": alpha,
-        "reason": reason,
-        "drift_limit": allowed,
-        "prompts": len(some),
-        "gain_is": GAIN_IS,
-        "drift_is": DRIFT_IS,
-        "relative_strength": {layer: round(alpha * share, 4) for layer, share in found.unit.items()},
-    }
-    bench.progress("calibrate", len(some), len(some), reason, calibration=told)
-    return Steering(found.vectors, alpha), told
+    usual = choose_alpha(found.unit, WITHOUT_GAIN, max(alphas))
+    chosen = told(rungs, mean, bench.config.drift_limit, usual, LEANING_IS)
+    alpha, reason = chosen["chosen"], chosen["reason"]
+    chosen["relative_strength"] = {layer: round(alpha * share, 4) for layer, share in found.unit.items()}
+    bench.progress("calibrate", len(some), len(some), reason, calibration=chosen)
+    return Steering(found.vectors, alpha), chosen
 
 
 def _climb(bench: Bench, pairs: PreferencePairs, found: Direction, alphas: list[float], probe: ProbeJudge):
@@ -88,7 +77,5 @@ def _climb(bench: Bench, pairs: PreferencePairs, found: Direction, alphas: list[
     for number, alpha in enumerate(alphas):
         bench.progress("calibrate", number, len(alphas), message=f"Trying alpha {alpha:.3g}")
         answers.append(generate(bench.loaded, prompts, sampling, steering=Steering(found.vectors, alpha)))
-    half = max(found.vectors)
-    scale = max(float(found.vectors[half].norm()) / 2, 1e-9)
-    gains = np.stack([probe.scores(prompts, [answer.text for answer in given]) / scale for given in answers])
-    return climbed(bench.loaded, list(pairs), alphas, answers, gains, bench.limits, sampling)
+    leans = np.stack([probe.scores(prompts, [answer.text for answer in given]) > probe.halfway for given in answers])
+    return climbed(bench.loaded, list(pairs), alphas, answers, leans, bench.limits, sampling)

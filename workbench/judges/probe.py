@@ -29,8 +29,9 @@ class ProbeJudge(ScoringJudge):
         self.name = f"a probe at block {layer}, trained on the same pairs"
         self._loaded, self._layer = loaded, layer
         states = capture(loaded, pairs)
-        difference = states.chosen[layer].mean(0) - states.rejected[layer].mean(0)
-        self._direction = difference / max(float(np.linalg.norm(difference)), 1e-12)
+        means = states.chosen[layer].mean(0), states.rejected[layer].mean(0)
+        self._direction = (means[0] - means[1]) / max(float(np.linalg.norm(means[0] - means[1])), 1e-12)
+        self.halfway = float((means[0] + means[1]) @ self._direction) / 2  # answers that score above it lean to chosen
 
     def scores(self, prompts: Sequence, answers: Sequence[str]) -> np.ndarray:
         from workbench.representations.capture import capture

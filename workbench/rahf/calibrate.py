@@ -1,11 +1,12 @@
-"""Which alpha? A ladder of strengths, answered in preview, and the one that gains most while answers stay sound.
+"""Which alpha? A ladder of strengths, answered in preview, and the one that moves most answers while they stay sound.
 
 Nothing is fitted for it: ``workbench.preview`` draws the answers that a perfect fit would give at each strength, all with
 the same luck, and what the bundled values' oracles say of them agrees with what they say of fitted adapters (README). No
-judge is needed: the *gain* of an answer is how much more likely, a token, the preferred side of step 1 finds it than the
-dispreferred side, less the same for the foundation's own answer. Both sides know the training pairs of step 1, so this
-is the method's own yardstick and no independent witness; and because a broken answer can please it too, an answer that
-has drifted (unlike anything the base would say, stuck, or far too long) gains nothing.
+judge is needed: an answer *leans to chosen* if the preferred side of step 1 finds it more likely than the dispreferred
+side does. Both sides know the training pairs of step 1, so this is the method's own yardstick and no independent
+witness. How far an answer leans is not asked: the mean of that is ruled by a few answers, and on the bundled values its
+noise hid what the share shows. A broken answer can please the yardstick too, so strengths at which more than a few
+answers have drifted (are unlike anything the base would say, stuck, or far too long) do not count.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ LADDER = (0.06, 0.1, 0.15, 0.2, 0.26, 0.34, 0.44, 0.57, 0.75)  # mean ||alpha v|
 STEEPEST = 100.0  # the most that `alpha` may be: a step 1 that moved little gives a short difference, but a right one
 WITHOUT_GAIN = 0.26  # the relative strength that is taken where no strength gains anything
 ROWS = 96  # answers drawn together
-GAIN_IS = (
-    "How much more likely, in nats a token, the preferred side of step 1 finds the answers than the dispreferred side does, "
-    "less the same for the answers that are not moved. Answers that have drifted gain nothing."
+LEANING_IS = (
+    "The share of answers that the preferred side of step 1 finds more likely than the dispreferred side does. Both know the "
+    "training pairs: the method's own yardstick, not an independent one."
 )
 DRIFT_IS = (
     "The share of answers that are less likely under the base than 99% of those that are not moved, repeat themselves, or "
@@ -45,10 +46,10 @@ DRIFT_IS = (
 
 @dataclass(frozen=True)
 class Rung:
-    """One strength of the ladder: per prompt its answers' gain [N] (nats a token) and whether they have drifted [N]."""
+    """One strength of the ladder: per prompt whether its answer leans to chosen, and whether it has drifted; two bool [N]."""
 
     alpha: float
-    gain: np.ndarray
+    leans: np.ndarray
     drifted: np.ndarray
     answers: list[Answer]
 
@@ -72,37 +73,44 @@ def calibrate(
     """Find alpha on prompts that step 1 has not seen and nobody is judged by: those of steps 2 and 3.
 
     ``unit`` {block: relative strength at alpha 1} as ``Patterns.collect`` measures it; the adapters of step 1 must be in
-    ``loaded``. Returns plain data: ``points`` by alpha (alpha, relative_strength, gain, drift, both with 95% intervals,
-    mean_tokens, repeating, within), ``base``, ``chosen``, ``reason`` and what the figures are. Raises Stopped.
+    ``loaded``. Returns plain data: ``points`` by alpha (alpha, relative_strength, leaning, drift, both with 95%
+    intervals, mean_tokens, repeating, within), ``base``, ``chosen``, ``reason`` and what the figures are. Raises Stopped.
     """
     mean = sum(unit.values()) / len(unit)
     alphas = [short_alpha(share / max(mean, 1e-9)) for share in LADDER]
     alphas = sorted({min(alpha, STEEPEST) for alpha in alphas})
     some = list(pairs.select(range(min(config.calibration_prompts, len(pairs)))))
     rungs = _climb(loaded, some, [0.0, *alphas], config, limits, shift_of(config, list(unit)), progress)
+    return told(rungs, mean, config.drift_limit, choose_alpha(unit, WITHOUT_GAIN), LEANING_IS)
+
+
+def told(rungs: Sequence[Rung], mean: float, drift_limit: float, otherwise: float, leaning_is: str) -> dict[str, Any]:
+    """A climbed ladder (no strength first) and the choice among its rungs as plain data, see :func:`calibrate`. ``mean``
+    is the relative strength at alpha 1."""
     base, rungs = rungs[0], rungs[1:]
-    allowed = min(1.0, float(base.drifted.mean()) + config.drift_limit)
-    chosen, reason = choose(rungs, allowed, choose_alpha(unit, WITHOUT_GAIN))
+    allowed = min(1.0, float(base.drifted.mean()) + drift_limit)
+    chosen, reason = choose(base, rungs, allowed, otherwise)
     return {
-        "points": [point(rung, mean, allowed) for rung in rungs],
+        "points": [_point(rung, mean, allowed) for rung in rungs],
         "chosen": chosen,
         "reason": reason,
-        "base": {"gain": 0.0, "drift": float(base.drifted.mean()), "mean_tokens": _mean_tokens(base)},
+        "base": {name: _point(base, mean, 1.0)[name] for name in ("leaning", "drift", "mean_tokens")},
         "drift_limit": allowed,
-        "prompts": len(some),
-        "gain_is": GAIN_IS,
+        "prompts": len(base.leans),
+        "leaning_is": leaning_is,
         "drift_is": DRIFT_IS,
     }
 
 
-def choose(rungs: Sequence[Rung], allowed: float, otherwise: float, unit: str = "nats a token") -> tuple[float, str]:
-    """The alpha to fit, and why (gains are in ``unit``): the middle of the strengths whose gain cannot be told from the best one's.
+def choose(base: Rung, rungs: Sequence[Rung], allowed: float, otherwise: float) -> tuple[float, str]:
+    """The alpha to fit, and why: the middle of the strengths that move as many answers as the best one does.
 
     Only strengths whose share of drifted answers is at most ``allowed``, or within one standard error above it, count:
-    of a few dozen prompts a single answer would decide otherwise. Those next to the best whose gain lies
-    within one standard error of it (of the paired difference over prompts) are as good as it; of these the one nearest
-    to their geometric middle keeps the greatest distance from gaining too little and from falling apart. ``otherwise``
-    is taken where nothing gains, or the strongest below it that counts.
+    of a few dozen prompts a single answer would decide otherwise. Those next to the best whose share of answers that lean
+    to chosen lies within one standard error of its (of the paired difference over prompts) are as good as it; of these
+    the one nearest to their geometric middle keeps the greatest distance from moving too little and from falling apart.
+    ``otherwise`` is taken where no more answers lean to chosen than in the ``base``, or the strongest below it that
+    counts.
     """
     sound = [rung for rung in rungs if _is_sound(rung, allowed)]
     if not sound:
@@ -111,19 +119,18 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float, unit: str = 
             f"Even the weakest strength makes {weakest.drifted.mean():.0%} of answers drift (allowed: {allowed:.0%}), so "
             "it is taken; expect little. More steps or pairs in step 1, or other blocks, may help."
         )
-    best = max(sound, key=lambda rung: rung.gain.mean())
-    low, high = bootstrap(best.gain)
-    if low <= 0:
+    before = f"{base.leans.mean():.0%}"
+    best = max(sound, key=lambda rung: rung.leans.mean())
+    if bootstrap(best.leans.astype(float) - base.leans)[0] <= 0:
         beside = min(rungs, key=lambda rung: abs(np.log(rung.alpha / otherwise)))
         if not _is_sound(beside, allowed):
             otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
         return otherwise, (
-            f"No strength gains anything that can be told from chance (best {best.gain.mean():.2f} [{low:.2f}, {high:.2f}] "
-            f"{unit}), so alpha {otherwise:.3g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
+            f"No strength makes more answers lean to chosen than chance could (at best {best.leans.mean():.0%}, {before} "
+            f"before), so alpha {otherwise:.3g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
             "that makes answers drift or takes an unusual alpha."
         )
-    middle = sound.index(best)
-    first = last = middle
+    first = last = sound.index(best)
     while first > 0 and _as_good(sound[first - 1], best):
         first -= 1
     while last + 1 < len(sound) and _as_good(sound[last + 1], best):
@@ -132,9 +139,9 @@ def choose(rungs: Sequence[Rung], allowed: float, otherwise: float, unit: str = 
     taken = min(sound[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
     span = f" between {sound[first].alpha:.3g} and {sound[last].alpha:.3g}" if last > first else ""
     return taken.alpha, (
-        f"Alpha {taken.alpha:.3g} gains {taken.gain.mean():.3g} {unit}"
-        + (f", as much as any{span}," if span else ", the most,")
-        + f" with {taken.drifted.mean():.0%} of answers drifted ({allowed:.0%} allowed, give or take one standard error)."
+        f"At alpha {taken.alpha:.3g} {taken.leans.mean():.0%} of answers lean to chosen ({before} before)"
+        + (f", as many as at any strength{span}," if span else ", the most,")
+        + f" and {taken.drifted.mean():.0%} have drifted ({allowed:.0%} allowed, give or take one standard error)."
     )
 
 
@@ -144,8 +151,12 @@ def _is_sound(rung: Rung, allowed: float) -> bool:
 
 
 def _as_good(rung: Rung, best: Rung) -> bool:
-    short = best.gain - rung.gain
-    return float(short.mean()) <= float(short.std(ddof=1)) / len(short) ** 0.5 if len(short) > 1 else False
+    short = best.leans.astype(float) - rung.leans
+    if len(short) < 2:
+        return False
+    return (
+        float(short.mean()) <= float(short.std(ddof=1)) / len(short) ** 0.5 + 1e-9
+    )  # a single answer is no difference
 
 
 def _climb(
@@ -162,7 +173,7 @@ def _climb(
     together = max(1, ROWS // len(alphas))  # prompts
     prompts = [pair.prompt for pair in pairs]
     answers: list[list[Answer]] = [[] for _ in alphas]
-    margins: list[list[float]] = [[] for _ in alphas]
+    leans: list[list[bool]] = [[] for _ in alphas]
     for start in range(0, len(prompts), together):
         progress("calibrate", start, len(prompts), "Trying strengths")
         some = range(start, min(start + together, len(prompts)))
@@ -180,11 +191,8 @@ def _climb(
         for number in range(len(alphas)):
             mine = slice(number * len(some), (number + 1) * len(some))
             answers[number] += now.answers[mine]
-            sizes = [len(answer.ids) + answer.ended for answer in now.answers[mine]]
-            margins[number] += [
-                float(margin) / max(1, size) for margin, size in zip(now.margin[mine], sizes, strict=True)
-            ]
-    return climbed(loaded, pairs, alphas, answers, np.array(margins), limits, sampling)
+            leans[number] += (now.margin[mine] > 0).tolist()
+    return climbed(loaded, pairs, alphas, answers, np.array(leans), limits, sampling)
 
 
 def climbed(
@@ -192,12 +200,12 @@ def climbed(
     pairs: Sequence,
     alphas: Sequence[float],
     answers: Sequence[Sequence[Answer]],
-    margins: np.ndarray,
+    leans: np.ndarray,
     limits: Limits,
     sampling: Sampling,
 ) -> list[Rung]:
-    """The rungs of a ladder: ``answers`` [alphas][N] to the pairs' prompts, with no strength first; ``margins`` [alphas, N],
-    whose increase over that first row is the gain."""
+    """The rungs of a ladder: ``answers`` [alphas][N] to the pairs' prompts, with no strength first; ``leans`` bool
+    [alphas, N]: whether they lean to chosen."""
     prompts = [pair.prompt for pair in pairs]
     activate(loaded, [])
     flat = [row for given in answers for row in rows_of(loaded, prompts, given, sampling)]
@@ -214,25 +222,17 @@ def climbed(
                 for value, answer in zip(surprise[number], answers[number], strict=True)
             ]
         )
-        more = margins[number] - margins[0]
-        rungs.append(Rung(alpha, np.where(drifted, np.minimum(more, 0), more), drifted, list(answers[number])))
+        rungs.append(Rung(alpha, leans[number], drifted, list(answers[number])))
     return rungs
 
 
-def point(rung: Rung, mean: float, allowed: float) -> dict[str, Any]:
-    """The rung as plain data; ``mean`` is the relative strength at alpha 1."""
-    count, drift = len(rung.gain), float(rung.drifted.mean())
-    gain_low, gain_high = bootstrap(rung.gain)
-    drift_low, drift_high = wilson(int(rung.drifted.sum()), count)
-    return {
-        "alpha": rung.alpha,
-        "relative_strength": round(rung.alpha * mean, 4),
-        "gain": float(rung.gain.mean()),
-        "gain_low": gain_low,
-        "gain_high": gain_high,
-        "drift": drift,
-        "drift_low": drift_low,
-        "drift_high": drift_high,
+def _point(rung: Rung, mean: float, allowed: float) -> dict[str, Any]:
+    count = len(rung.leans)
+    figures: dict[str, Any] = {"alpha": rung.alpha, "relative_strength": round(rung.alpha * mean, 4)}
+    for name, hits in (("leaning", rung.leans), ("drift", rung.drifted)):
+        low, high = wilson(int(hits.sum()), count)
+        figures |= {name: float(hits.mean()), f"{name}_low": low, f"{name}_high": high}
+    return figures | {
         "mean_tokens": _mean_tokens(rung),
         "repeating": sum(repeats(answer.ids) for answer in rung.answers) / count,
         "within": _is_sound(rung, allowed),

@@ -157,13 +157,13 @@ def before(status: dict[str, Any], story: Story, calibrates: bool) -> dict[str, 
         "ended": ended,
         "chart": None,
     }
-    if isinstance(calibration, dict) and calibration.get("points"):
+    if isinstance(calibration, dict) and "leaning" in (calibration.get("points") or [{}])[0]:
         panel["chart"] = charts.calibration_chart(calibration)
         panel["reason"] = align_fields.stages(str(calibration.get("reason") or ""))
-        told = {"Gain": calibration.get("gain_is"), "Drift": calibration.get("drift_is")}
+        told = {"Lean to chosen": calibration.get("leaning_is"), "Drift": calibration.get("drift_is")}
         panel["meanings"] = [[name, align_fields.stages(text)] for name, text in told.items() if isinstance(text, str)]
     elif calibrates:
-        sub = "gain and drift by alpha, on prompts that stage 1 has not seen"
+        sub = "answers that lean to chosen, and that drift, on prompts that stage 1 has not seen"
         panel["chart"] = charts.pending("The strength is chosen in stage 2", sub, 1, charts.y_ticks(0, 1))
         panel["chart"] |= {
             "x": [],

@@ -27,7 +27,7 @@ WAYS = {  # how strength is chosen
     "alpha": "Set alpha by hand",
 }
 WAY_INFO = {
-    "auto": "A ladder of strengths is tried on prompts of the pairs; the one that gains most while answers stay fluent is "
+    "auto": "A ladder of strengths is tried on prompts of the pairs; the one that moves most answers while they stay fluent is "
     "taken.",
     "relative": "Alpha follows from how long the difference vectors are, measured in stage 2.",
     "alpha": "Used as it is. What it means depends on the model: look at the relative strength.",

@@ -401,31 +401,29 @@ def trend(values: Sequence[float], what: str) -> str:
 
 
 def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
-    """The ladder of strengths that alpha was chosen from: gain and drift by alpha, with their intervals, the limit of
-    drift, and the chosen point. Rungs stand at even distances, weakest first; gain is drawn as a share of the most (the
-    highest end of an interval), its numbers in nats a token stand in the table and beside the chosen point."""
+    """The ladder of strengths that alpha was chosen from: the shares of answers that lean to chosen and that have drifted,
+    with their intervals, the limit of drift, and the chosen point. Rungs stand at even distances, weakest first."""
     points, chosen = list(calibration["points"]), calibration["chosen"]
-    name, limit = "Gain and drift by strength", calibration["drift_limit"]
+    name, limit = "Answers that lean to chosen, and that drift, by strength", calibration["drift_limit"]
     at = [round(100 * (i + 0.5) / len(points), 2) for i in range(len(points))]
-    most = max([point["gain_high"] for point in points] + [1e-9])
     best = min(range(len(points)), key=lambda i: abs(points[i]["alpha"] - chosen))
     met = abs(points[best]["alpha"] - chosen) <= 0.02 * max(chosen, 1e-9)
     x = at[best] if met else _between([point["alpha"] for point in points], at, chosen)
 
-    def drawn(key: str, scale: float) -> list[list[float]]:
-        return [[x, round(min(100.0, max(0.0, 100 * p[key] / scale)), 2)] for x, p in zip(at, points, strict=True)]
+    def drawn(key: str) -> list[list[float]]:
+        return [[x, round(min(100.0, max(0.0, 100 * p[key])), 2)] for x, p in zip(at, points, strict=True)]
 
-    gain, drift = drawn("gain", most), drawn("drift", 1.0)
-    title = f"Alpha {short(chosen)} gains {short(points[best]['gain'])} nats a token, drift {points[best]['drift']:.0%}"
+    leaning, drift = drawn("leaning"), drawn("drift")
+    title = f"At alpha {short(chosen)}, {points[best]['leaning']:.0%} of answers lean to chosen, {points[best]['drift']:.0%} drift"
     if not met:
-        title = f"Alpha {short(chosen)} is taken: no strength gains for sure"
+        title = f"Alpha {short(chosen)} is taken: no strength moves answers for sure"
     shown = [i for i in range(len(points)) if len(points) <= 6 or (i - best) % 2 == 0]
     line = round(min(100.0, 100 * limit), 2)
-    high = gain[best][1] > 60
+    high = leaning[best][1] > 60
     return {
         "name": name,
         "title": title,
-        "sub": "by alpha, below it relative strength; gain scaled to its highest interval",
+        "sub": "shares of answers by alpha, below it relative strength",
         "two": True,
         "x": [
             {"at": at[i], "text": short(points[i]["alpha"]), "more": f"{points[i]['relative_strength']:.2f}"}
@@ -433,32 +431,27 @@ def calibration_chart(calibration: Mapping[str, Any]) -> Chart:
         ],
         "y": y_ticks(0, 1),
         "bands": [
-            {
-                "points": [
-                    [a[0], a[1], b[1]]
-                    for a, b in zip(drawn(f"{key}_low", scale), drawn(f"{key}_high", scale), strict=True)
-                ]
-            }
+            {"points": [[a[0], a[1], b[1]] for a, b in zip(drawn(f"{key}_low"), drawn(f"{key}_high"), strict=True)]}
             | color
-            for key, scale, color in (("gain", most, {"color": "aligned"}), ("drift", 1.0, {"color": "ink-3"}))
+            for key, color in (("leaning", {"color": "aligned"}), ("drift", {"color": "ink-3"}))
         ],
-        "lines": [{"points": gain, "color": "aligned"}, {"points": drift, "color": "ink-2", "dash": "5 3"}],
+        "lines": [{"points": leaning, "color": "aligned"}, {"points": drift, "color": "ink-2", "dash": "5 3"}],
         "refs": [{"at": line, "color": "ink-3"}],
         "marks": [{"at": x, "stop": False}],
-        "dots": [{"x": x, "y": gain[best][1], "color": "aligned"}] if met else [],
+        "dots": [{"x": x, "y": leaning[best][1], "color": "aligned"}] if met else [],
         "labels": [
             {"x": 0.5, "y": line + 8, "text": f"drift limit {limit:.0%}"},
-            {"x": x, "y": gain[best][1] + (-14 if high else 14), "side": "m", "strong": "chosen"},
-            *_ends(gain, drift, line),
+            {"x": x, "y": leaning[best][1] + (-14 if high else 14), "side": "m", "strong": "chosen"},
+            *_ends(leaning, drift, line),
         ],
         "table": {
-            "head": ["Alpha", "Strength", "Gain, nats a token", "95% interval", "Drift", "95% interval", "Tokens", ""],
+            "head": ["Alpha", "Strength", "Lean to chosen", "95% interval", "Drift", "95% interval", "Tokens", ""],
             "rows": [
                 [
                     short(point["alpha"]),
                     f"{point['relative_strength']:.2f}",
-                    f"{point['gain']:.3f}",
-                    interval(point["gain_low"], point["gain_high"], 3),
+                    f"{point['leaning']:.3f}",
+                    interval(point["leaning_low"], point["leaning_high"], 3),
                     f"{point['drift']:.3f}",
                     interval(point["drift_low"], point["drift_high"], 3),
                     f"{point['mean_tokens']:.1f}",
@@ -478,12 +471,12 @@ def _between(values: Sequence[float], at: Sequence[float], value: float) -> floa
     return at[0] if value < values[0] else at[-1]
 
 
-def _ends(gain: Sequence[Sequence[float]], drift: Sequence[Sequence[float]], limit: float) -> list[dict[str, Any]]:
+def _ends(leaning: Sequence[Sequence[float]], drift: Sequence[Sequence[float]], limit: float) -> list[dict[str, Any]]:
     """The names of both lines at opposite ends, where they meet neither each other nor the limit's own label."""
-    (x, rising), (_, over), end = gain[0], gain[-1], drift[-1][1]
+    (x, rising), (_, over), end = leaning[0], leaning[-1], drift[-1][1]
     below = end > 80 or 14 < end < over
     return [
-        {"x": x, "y": max(rising + 12, limit + 20), "strong": "gain", "color": "aligned"},
+        {"x": x, "y": max(rising + 12, limit + 20), "strong": "lean to chosen", "color": "aligned"},
         {"x": 100.0, "y": end + (-11 if below else 9), "side": "r", "strong": "drift", "color": "ink-2"},
     ]
 

@@ -34,7 +34,7 @@
           ? table(['Prompt', ...data.heads], data.sides.map((row) => [{ cell: row.prompt, class: 'w26' }, row.plus, row.minus]), { names: ['prompt', ...data.heads] })
           : el('div', { class: 'waiting' }, el('p', { class: 'sm q' }, data.empty), !data.ended && [64, 52].map((w) => el('span', { class: 'skel', style: `width:${w}%` })))),
       data.chart && el('div', null, figure(data.chart), el('p', { class: 'sm q reason' }, data.reason || '\u00a0'),
-        !data.meanings?.length ? el('p', { class: 'xs still' }, '\u00a0') : el('details', { class: 'rest' }, el('summary', null, 'What gain and drift are'),
+        !data.meanings?.length ? el('p', { class: 'xs still' }, '\u00a0') : el('details', { class: 'rest' }, el('summary', null, 'What leaning and drift are'),
           data.meanings.map(([name, text]) => el('p', null, el('b', null, name), ' ', text))))));
   };
 
