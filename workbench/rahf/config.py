@@ -48,7 +48,7 @@ class RunConfig:
     relative_strength: float | None = setting(
         None,
         "The mean length of the shift as a share of the state's own length; auto tries a ladder of strengths and takes "
-        "the one that gains most while answers stay fluent.",
+        "the one that moves most answers while they stay fluent.",
         low=0.01,
         high=2,
     )
