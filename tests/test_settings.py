@@ -455,7 +455,7 @@ def test_instructions_of_a_value_and_texts_of_ones_own():
 def test_a_run_of_another_device_keeps_its_number_format(where, tmp_path, monkeypatch, foundation):
     """On a GPU "auto" is bfloat16 and on a CPU float32: whoever takes up such a run elsewhere has the same weights."""
     import workbench.models as models
-    from workbench.evaluation import evaluate
+    from workbench.heldout import evaluate
     from workbench.runs import loading, store
 
     material, elsewhere, asked = where(), tmp_path / "run", []

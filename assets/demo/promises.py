@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from workbench.evaluation import evaluate
+from workbench.heldout import evaluate
 from workbench.pairs import load_pairs
 from workbench.progress import QUIET
 from workbench.rahf.config import RunConfig
