@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from workbench import __version__
-from workbench.cli import data, export, house, judge, measure, method
+from workbench.cli import data, evaluate, export, house, judge, measure, method, study
 from workbench.cli.terminal import print_json, quiet_stdout
 from workbench.errors import Stopped, UserError
 
@@ -47,7 +47,7 @@ def build_parser() -> Parser:
         made.set_defaults(work=work, show=show)
         return made
 
-    for group in (data, measure, method, house, judge, export):
+    for group in (data, measure, method, study, house, evaluate, judge, export):
         group.add_verbs(verb)
     return parser
 

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from workbench.baselines import METHODS, RAHF
 from workbench.cli.common import lasting, new_run, work_on
 from workbench.cli.plan import exit_code, look_first, show_plan
 from workbench.cli.plan import plan as make_plan
@@ -54,11 +55,12 @@ def add_verbs(verb) -> None:
     way.add_argument("--discard", action="store_true", help="put the run into the bin")
 
 
-def run_options(it) -> None:
-    """The options that say what run is meant."""
+def run_options(it, method: bool = True) -> None:
+    """The options that say what run is meant; without ``method`` where the verb has words of its own for that."""
     it.add_argument("--model", help="what to align (demo)")
     it.add_argument("--pairs", help="the preferences (demo)")
-    it.add_argument("--method", metavar="scit|dual", help="one instructed model or two (scit)")
+    if method:
+        it.add_argument("--method", metavar="scit|dual", help="one instructed model or two (scit)")
     it.add_argument("--layers", metavar="auto|3,4,5", help="blocks to move, from 0 (auto: by held-out probes)")
     it.add_argument("--alpha", metavar="auto|X", help="strength (auto: calibrated on prompts of the pairs)")
     it.add_argument("--foundation", metavar="base|instructed", help="which model gets the adapter (base)")
@@ -77,14 +79,22 @@ def run_options(it) -> None:
 
 def align(options: Namespace) -> dict[str, Any]:
     """What ``align --json`` prints."""
-    values = settings(options)
+    values = _of_rahf(settings(options))
     look_first(values, options.out)
     return work_on(new_run("align", values, options.out), fresh=True, wait=not options.now)
 
 
 def plan(options: Namespace) -> dict[str, Any]:
     """What ``plan --json`` prints."""
-    return make_plan(settings(options), options.out)
+    return make_plan(_of_rahf(settings(options)), options.out)
+
+
+def _of_rahf(values: dict[str, Any]) -> dict[str, Any]:
+    if values["method"] in METHODS:
+        raise UserError(
+            f"method must be one of {', '.join(RAHF)}: python -m workbench baseline {values['method']} trains the other."
+        )
+    return values
 
 
 def settings(options: Namespace) -> dict[str, Any]:
@@ -95,7 +105,8 @@ def settings(options: Namespace) -> dict[str, Any]:
 
     values = preset_values(options.preset) if options.preset else {}
     values |= RunConfig.values_in(Path(options.config).expanduser()) if options.config else {}
-    given = {name: getattr(options, option) for option, name in OPTIONS.items()}
+    names = OPTIONS | ({"steps": "steps"} if options.method in METHODS else {})
+    given = {name: getattr(options, option) for option, name in names.items()}
     values |= {name: value for name, value in given.items() if value is not None}
     values |= instructions_for(options.instructions) if options.instructions else {}
     for item in options.set:
@@ -130,7 +141,7 @@ def show_align(result: dict[str, Any]) -> str:
         ("alpha", result.get("alpha")),
         ("relative strength", result.get("relative_strength")),
         ("loss", _span(result)),
-        ("time", duration(sum(seconds.values())) if isinstance(seconds, dict) else None),
+        ("time", duration(sum(filter(None, seconds.values()))) if isinstance(seconds, dict) else None),
         ("adapter", result.get("adapter")),
     ]
     return "\n".join(f"{name:<18} {plain(value)}" for name, value in rows if value is not None)

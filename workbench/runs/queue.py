@@ -25,7 +25,7 @@ from workbench.errors import Stopped, UserError
 from workbench.runs import bin, control, files, store
 from workbench.runs.store import Run
 
-FILLS = {"align", "baseline"}  # the kinds of work that need a device for themselves; the others run beside
+FILLS = {"align", "baseline", "study"}  # the kinds of work that need a device for themselves; the others run beside
 ENTRY = re.compile(r"(\d{12})-(.+)")
 MOST_WAITING = 20  # runs of one visitor
 LEARN_FROM = 200  # finished runs whose time is remembered

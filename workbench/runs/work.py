@@ -53,6 +53,13 @@ def baseline(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
     return run_baseline(BaselineConfig.from_dict(config), folder, progress)
 
 
+def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+    """All methods against each other: see ``workbench.runs.studying``."""
+    from workbench.runs.studying import study as work
+
+    return work(config, folder, progress)
+
+
 def separability(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
     """Capture and score all blocks. ``config``: model, pairs, pooling, site, limit (None: all), untrained (whether to
     measure the control with random weights), device, dtype, seed, local, and run: the id or folder of an alignment whose
@@ -118,26 +125,39 @@ def _aligned(source: str) -> Run:
 
 
 def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Judge the runs in ``config["runs"]`` (folders) on held-out pairs; further keys go to ``heldout.evaluate``.
+    """Judge the runs in ``config["runs"]`` (folders) on held-out pairs; further keys go to ``heldout.evaluate``, but
+    ``judge_price`` and ``judge_key_env``, which say how an endpoint is asked.
 
     Of pairs that a run was trained on only those count that it held out; with several such runs, those that all did.
     """
     progress("load", message="Starting")
     from workbench.heldout import evaluate as judge
+    from workbench.judges.endpoint import Asking
     from workbench.pairs import load_pairs
+    from workbench.runs.names import named
+    from workbench.runs.store import read_run, runs_root
 
-    folders = [Path(run) for run in config["runs"]]
-    pairs = _unseen(load_pairs(config["pairs"], progress=progress), config["pairs"], folders)
-    rest = {key: value for key, value in config.items() if key not in ("runs", "pairs") and value is not None}
-    return judge(folders, pairs, progress=progress, **rest)
+    rest = {key: value for key, value in config.items() if value is not None}
+    folders = [Path(run) for run in rest.pop("runs")]
+    pairs = _unseen(load_pairs(rest["pairs"], progress=progress), rest.pop("pairs"), folders)
+    runs = [read_run(path) for path in folders]
+    names = [named(run.status()) if run else path.name for path, run in zip(folders, runs, strict=True)]
+    price = rest.pop("judge_price", None)
+    keyed = {"key_env": rest.pop("judge_key_env")} if "judge_key_env" in rest else {}
+    asking = Asking(price=tuple(price) if price else None, cache=runs_root() / "judged", **keyed)
+    found = judge(folders, pairs, names=names, asking=asking, progress=progress, **rest)
+    for row, path, run in zip(found["models"][1:], folders, runs, strict=True):
+        row["run"] = run.id if run else path.name
+    return found
 
 
 def _unseen(pairs: PreferencePairs, source: str, folders: list[Path]) -> PreferencePairs:
+    from workbench.heldout import settings_of
     from workbench.rahf.config import RunConfig
 
     kept: set[int] | None = None
     for folder in folders:
-        settings = RunConfig.from_yaml(folder / "config.yaml")
+        settings = settings_of(RunConfig.values_in(folder / "config.yaml"))
         used = (files.read_json(folder / "made_of.json") or {}).get("pairs")
         if settings.pairs == source or used == pairs.fingerprint:  # by the same name, or a copy under another
             check({"pairs": used}, {"pairs": pairs.fingerprint}, f"run {folder.name}")

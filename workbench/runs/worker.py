@@ -34,6 +34,7 @@ __all__ = ["execute", "main", "memory_full", "resume", "sentence", "spawn", "sto
 WORK = {
     "align": "workbench.runs.work:align",
     "baseline": "workbench.runs.work:baseline",
+    "study": "workbench.runs.work:study",
     "separability": "workbench.runs.work:separability",
     "evaluate": "workbench.runs.work:evaluate",
 }
