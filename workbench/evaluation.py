@@ -113,7 +113,7 @@ def beside_base(
     unbiased estimate of the divergence of the two distributions over answers.
     """
     divergence, surprise = np.zeros(len(rows)), np.zeros(len(rows))
-    for some in by_length(rows, _budget(loaded)):
+    for some in by_length(rows, batch_tokens(loaded)):
         logps = []
         for who, items in ((speaker, rows), (BASE, plain)):
             batch = [items[index] for index in some]
@@ -127,7 +127,7 @@ def beside_base(
     return divergence, surprise
 
 
-def _budget(loaded: LoadedModel) -> int:
+def batch_tokens(loaded: LoadedModel) -> int:
     """Tokens a batch, so that whole distributions over a large vocabulary do not fill the memory (256 MB each)."""
     return max(1, min(4096, 2**26 // max(1, len(loaded.tokenizer))))
 
@@ -215,11 +215,12 @@ def judged(
         for key in ("preferred", "neither"):
             each[key] = each[key].astype(float)
             figures |= {key: float(each[key].mean())} | _interval(key, share(each[key], groups))
-        found = judge.facts_right(prompts, texts)
-        known = [row for row, fact in enumerate(found) if fact is not None]
-        if known:
-            right = np.array([found[row] for row in known], float)
-            figures |= {"facts_right": float(right.mean())} | _interval("facts_right", share(right, groups[known]))
+        facts = np.array(judge.facts_right(prompts, texts), dtype=float)  # not a number where no fact is known
+        known = ~np.isnan(facts)
+        if known.any():
+            each["facts_right"] = facts
+            figures["facts_right"] = float(facts[known].mean())
+            figures |= _interval("facts_right", share(facts[known], groups[known]))
     return figures, scores
 
 

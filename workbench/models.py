@@ -116,7 +116,7 @@ def load_reader(source: str = "demo", *, local: bool = True) -> Reader:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise UserError(_load_sentence(source, error)) from error
     eos = getattr(config, "eos_token_id", None)
-    return Reader(Boundary(tokenizer, [eos] if isinstance(eos, int) else eos), _context(config, tokenizer))
+    return Reader(Boundary(tokenizer, [eos] if isinstance(eos, int) else eos), context_of(config, tokenizer))
 
 
 def wrap_model(model: PreTrainedModel, tokenizer, name: str = "model", source: str = "") -> LoadedModel:
@@ -132,7 +132,7 @@ def wrap_model(model: PreTrainedModel, tokenizer, name: str = "model", source: s
         boundary=Boundary(tokenizer, [eos] if isinstance(eos, int) else eos),
         blocks=list(find_blocks(model)[2]),
         width=int(config.hidden_size),
-        context=_context(config, tokenizer),
+        context=context_of(config, tokenizer),
         device=weight.device,
         dtype=weight.dtype,
         fingerprint=fingerprint(model),
@@ -173,7 +173,8 @@ def _display_name(source: str) -> str:
     return source if source == "demo" else Path(source).name or source
 
 
-def _context(config: Any, tokenizer) -> int:
+def context_of(config: Any, tokenizer) -> int:
+    """The most tokens a model of this configuration reads at once."""
     names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
     sizes = [value for name in names if isinstance(value := getattr(config, name, None), int) and value > 0][:1]
     if (longest := getattr(tokenizer, "model_max_length", None)) and longest < 10**9:

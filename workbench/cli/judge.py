@@ -1,4 +1,4 @@
-"""Verbs about what came of it: ``evaluate``, ``generate``."""
+"""The verb ``generate``: answers of base and aligned models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from argparse import Namespace
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.common import blocks, count, lasting, new_run, number, work_on
-from workbench.cli.terminal import ProgressLine, table
+from workbench.cli.common import blocks, count, number
+from workbench.cli.terminal import ProgressLine
 from workbench.errors import UserError
 from workbench.progress import Progress
 from workbench.runs import store
@@ -17,20 +17,11 @@ if TYPE_CHECKING:
     from workbench.generation import Speaker
     from workbench.models import LoadedModel
 
-FIGURES = ("name", "preference_accuracy", "reward_margin", "win_rate", "win_rate_low", "win_rate_high", "coherence")
-FIGURES += ("win_rate_lc", "kl_from_base", "perplexity_chosen", "mean_tokens", "unfinished", "distinct_2")
 TOGETHER = 32  # prompts answered in one batch
 
 
 def add_verbs(verb) -> None:
-    """``evaluate``, ``generate``."""
-    it = verb("evaluate", "Judge runs and their base on held-out pairs.", evaluate, show_evaluate)
-    it.add_argument("runs", metavar="RUN", nargs="+")
-    it.add_argument("--pairs", help="pairs the runs have not seen (for a demo run: its test pairs)")
-    it.add_argument("--limit", type=count, metavar="N", help="judge the first N pairs only")
-    it.add_argument("--seed", type=int, metavar="N")
-    it.add_argument("--out", metavar="DIR", help="the folder for the figures (default: one among the runs)")
-
+    """``generate``."""
     it = verb("generate", "Answer prompts with base and aligned models, side by side.", generate, show_generate)
     it.add_argument("runs", metavar="RUN", nargs="+", help="runs of one base model")
     it.add_argument("--prompt", nargs="+", action="extend", default=[], metavar="T")
@@ -45,30 +36,6 @@ def add_verbs(verb) -> None:
     it.add_argument("--max-new-tokens", type=count, default=64, metavar="N")
     it.add_argument("--seed", type=int, default=0)
     it.add_argument("--device")
-
-
-def evaluate(options: Namespace) -> dict[str, Any]:
-    """What ``evaluate --json`` prints."""
-    from workbench.runs.loading import need_adapter
-
-    found = [store.find_run(name) for name in options.runs]
-    for run in found:
-        need_adapter(run)
-    pairs = options.pairs or _test_pairs(found[0].config()["pairs"])
-    config = {"runs": [str(run.path) for run in found], "pairs": lasting(pairs)}
-    config |= {name: value for name in ("limit", "seed") if (value := getattr(options, name)) is not None}
-    return work_on(new_run("evaluate", config, options.out), fresh=True)
-
-
-def _test_pairs(source: str) -> str:
-    if source.partition(":")[0].partition("/")[0] != "demo":
-        raise UserError("Say which pairs to judge by: --pairs with pairs that the run has not seen.")
-    return f"{source.partition(':')[0]}:test"
-
-
-def show_evaluate(result: dict[str, Any]) -> str:
-    """The figures for a reader."""
-    return table(result["models"], FIGURES)
 
 
 def generate(options: Namespace) -> dict[str, Any]:
