@@ -1,17 +1,18 @@
 """What a study found, in sentences that follow from its figures alone: is RAHF worth it on these pairs?
 
-Two methods win *as often* where their 95% intervals overlap, and a KL is *less* only where the intervals do not; both are on
-the side of saying too little.
+Two methods are told apart by the 95% interval of their difference on the same prompts and seeds: one that holds 0 says that the
+one *wins as often as* the other, or that their KL *cannot be told apart*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.baselines import NAMES, RAHF
 
 Row = dict[str, Any]
+Apart = Callable[[str, str, str], tuple[float, float, float]]  # of two methods and a figure: difference, low, high
 
 
 def frontier(pooled: Sequence[Row]) -> list[str]:
@@ -26,8 +27,9 @@ def _dominates(one: Row, other: Row) -> bool:
     return more >= 0 and less >= 0 and (more > 0 or less > 0)
 
 
-def sentences(pooled: Sequence[Row]) -> list[str]:
-    """The finding, the verdict first; empty where nothing was judged."""
+def sentences(pooled: Sequence[Row], apart: Apart) -> list[str]:
+    """The finding, the verdict first; empty where nothing was judged. ``apart`` as :func:`workbench.baselines.pooling.apart`
+    gives it, first less second."""
     known = {row["method"]: row for row in pooled if row.get("win_rate") is not None}
     if len(known) < 2:
         return []
@@ -36,64 +38,73 @@ def sentences(pooled: Sequence[Row]) -> list[str]:
     ours = [known[method] for method in RAHF if method in known]
     rivals = [row for method, row in known.items() if method not in (*RAHF, "base")]
     if ours and rivals:
-        found.insert(0, verdict(best_of(ours), rivals))
-    if weak := [row for row in known.values() if row["method"] != "base" and row["win_rate_low"] <= 0.5]:
+        found.insert(0, verdict(best_of(ours, apart), rivals, apart))
+    if weak := [row for row in known.values() if row["method"] != "base" and not _told(row)]:
         found.append(f"Not told from the base: {_listed([_named(row) for row in weak])}.")
     return found
 
 
-def best_of(rows: Sequence[Row]) -> Row:
+def best_of(rows: Sequence[Row], apart: Apart) -> Row:
     """Of those that win as often as the best, the one with the least KL."""
     top = max(rows, key=lambda row: row["win_rate"])
-    return min((row for row in rows if as_often(row, top)), key=lambda row: row["kl_from_base"])
+    equals = [row for row in rows if row is top or apart(row["method"], top["method"], "win_rate")[2] >= 0]
+    return min(equals, key=lambda row: row["kl_from_base"])
 
 
-def as_often(one: Row, other: Row) -> bool:
-    """Whether ``one`` wins as often as ``other``, or more."""
-    return one["win_rate_high"] >= other["win_rate_low"]
-
-
-def verdict(ours: Row, rivals: Sequence[Row]) -> str:
+def verdict(ours: Row, rivals: Sequence[Row], apart: Apart) -> str:
     """Whether RAHF (``ours``) was worth its price against the other methods."""
-    name, equals = NAMES[ours["method"]], [row for row in rivals if as_often(row, ours)]
+    if not _told(ours):
+        return f"RAHF did nothing that can be told on these pairs: {_named(ours)}, where 50% is the base."
+    name = ours["method"]
+    equals = [row for row in rivals if _told(row) and apart(row["method"], name, "win_rate")[2] >= 0]
     if not equals:
         second = max(rivals, key=lambda row: row["win_rate"])
         return f"RAHF is worth it on these pairs: {_named(ours)} wins more often than any other method, {_named(second)} next."
-    nearer = [row for row in equals if row["kl_from_base_high"] < ours["kl_from_base_low"]]
-    close = [row for row in equals if row["kl_from_base_low"] <= ours["kl_from_base_high"]]
-    if cheap := [row for row in nearer if _time(row) <= _time(ours)]:
-        best = min(cheap, key=lambda row: row["kl_from_base"])
+    kl = {row["method"]: apart(row["method"], name, "kl_from_base") for row in equals}
+    nearer = [row for row in equals if kl[row["method"]][2] < 0]
+    no_further = [row for row in equals if kl[row["method"]][1] <= 0]
+
+    def told(best: Row) -> str:
+        more = apart(best["method"], name, "win_rate")[1] > 0
+        return f"{_named(best)} wins {'more often than' if more else 'as often as'} {_named(ours)}"
+
+    if quick := [row for row in nearer if _time(row) <= _time(ours)]:
+        best = min(quick, key=lambda row: row["kl_from_base"])
+        return f"RAHF is not worth it on these pairs: {told(best)}, at less KL {_kls(best, ours)} and in {_times(best, ours)}."
+    if quick := [row for row in no_further if _time(row) <= _time(ours)]:
+        best = min(quick, key=_time)
         return (
-            f"RAHF is not worth it on these pairs: {_named(best)} wins as often as {_named(ours)}, at less KL "
-            f"({_kl(best)} against {_kl(ours)} nats) and in {_times(best, ours)}."
+            f"RAHF is not worth it on these pairs: {told(best)}, at a KL that cannot be told apart {_kls(best, ours)}, in "
+            f"{_times(best, ours)}."
         )
     if nearer:
         best = min(nearer, key=lambda row: row["kl_from_base"])
         return (
-            f"{_named(best)} wins as often as {_named(ours)} at less KL ({_kl(best)} against {_kl(ours)} nats), but takes "
-            f"{_times(best, ours)}: RAHF is worth it on these pairs only where time is short."
-        )
-    if cheap := [row for row in close if _time(row) <= _time(ours)]:
-        best = min(cheap, key=_time)
-        return (
-            f"RAHF is not worth it on these pairs: {_named(best)} wins as often as {_named(ours)}, at a KL that cannot be told "
-            f"apart ({_kl(best)} against {_kl(ours)} nats), in {_times(best, ours)}."
+            f"RAHF is worth it on these pairs only where time is short: {told(best)}, at less KL {_kls(best, ours)}, but takes "
+            f"{_times(best, ours)}."
         )
     best = min(equals, key=_time)
     if _time(best) <= _time(ours):
         return (
-            f"RAHF is worth its time on these pairs where staying near the base counts: {_named(best)} wins as often as "
-            f"{_named(ours)} in {_times(best, ours)}, but at more KL ({_kl(best)} against {_kl(ours)} nats)."
+            f"RAHF is worth it on these pairs where staying near the base counts for more than time: {told(best)} in "
+            f"{_times(best, ours)}, but at more KL {_kls(best, ours)}."
         )
-    return f"RAHF is worth it on these pairs: no method that wins as often as {name} takes less time or less KL."
+    return (
+        f"RAHF is worth it on these pairs: no method that wins as often as {_named(ours)} takes less time or less KL."
+    )
+
+
+def _told(row: Row) -> bool:
+    """Whether a method can be told from the base."""
+    return row["win_rate_low"] > 0.5
 
 
 def _named(row: Row) -> str:
     return f"{NAMES[row['method']]} ({row['win_rate']:.0%} [{row['win_rate_low']:.0%}, {row['win_rate_high']:.0%}])"
 
 
-def _kl(row: Row) -> str:
-    return f"{row['kl_from_base']:.2f}"
+def _kls(row: Row, ours: Row) -> str:
+    return f"({row['kl_from_base']:.2f} against {ours['kl_from_base']:.2f} nats)"
 
 
 def _time(row: Row) -> float:

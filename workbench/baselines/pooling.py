@@ -53,8 +53,17 @@ def by_prompt(values: Sequence[float], groups: Sequence[Any]) -> dict[Any, float
     return dict(zip(names.tolist(), means.tolist(), strict=True))
 
 
-def interval(seeds: Sequence[dict[Any, float]], share: bool) -> tuple[float, float, float]:
-    """Mean and 95% interval of values by prompt, one mapping a seed."""
+def apart(ones: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], key: str) -> tuple[float, float, float]:
+    """How much higher the mean of ``key`` is for one method than for another, with its 95% interval; both as ``each`` of
+    :func:`pool`, seed by seed on the same prompts."""
+    return interval(
+        [by_prompt(np.subtract(one[key], other[key]), one["groups"]) for one, other in zip(ones, others, strict=True)],
+        None,
+    )
+
+
+def interval(seeds: Sequence[dict[Any, float]], share: bool | None) -> tuple[float, float, float]:
+    """Mean and 95% interval of values by prompt, one mapping a seed; ``share``: each from 0 to 1 (None: of either sign)."""
     crossed = all(one.keys() == seeds[0].keys() for one in seeds)
     tables = [np.array(list(one.values())) for one in seeds]
     mean = float(np.mean([table.mean() for table in tables]))
@@ -64,12 +73,12 @@ def interval(seeds: Sequence[dict[Any, float]], share: bool) -> tuple[float, flo
         variance, freedom = crossed_variance(np.stack([[one[key] for key in seeds[0]] for one in seeds]))
     else:
         variance, freedom = nested_variance(tables)
-    asked = min(len(table) for table in tables)
     wide = student(freedom)
     if not share:
         half = wide * math.sqrt(variance)
-        return mean, max(0.0, mean - half), mean + half
+        return mean, mean - half if share is None else max(0.0, mean - half), mean + half
     if variance == 0:
+        asked = min(map(len, tables))
         return mean, *wilson(mean * asked, asked)
     count = min(sum(map(len, tables)), mean * (1 - mean) / variance) * (Z95 / wide) ** 2
     return mean, *wilson(mean * count, count)

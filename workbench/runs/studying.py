@@ -207,11 +207,11 @@ def _told(
     sizes: dict[str, Any],
 ) -> dict[str, Any]:
     from workbench.baselines.finding import sentences
-    from workbench.baselines.pooling import pool
+    from workbench.baselines.pooling import apart, pool
 
     nothing = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_bytes": None}
     known = {(one["row"]["method"], one["row"]["seed"]): one for one in judged}
-    rows, pooled = [], []
+    rows, pooled, each = [], [], {}
     for method in plan.methods:
         its = [known[method, seed] for seed in plan.seeds if (method, seed) in known]
         own = [one["row"] | spent.get((method, one["row"]["seed"]), nothing) for one in its]
@@ -219,8 +219,14 @@ def _told(
         rows += [{"method": name, "seed": seed} | UNJUDGED | told for (name, seed), told in spent.items()
                  if name == method and "error" in told]  # fmt: skip
         if own:
-            pooled.append(pool(own, [one["each"] for one in its]))
-    found = sentences(pooled)
+            each[method] = {one["row"]["seed"]: one["each"] for one in its}
+            pooled.append(pool(own, list(each[method].values())))
+
+    def difference(first: str, second: str, key: str) -> tuple[float, float, float]:
+        both = [seed for seed in each[first] if seed in each[second]]
+        return apart([each[first][seed] for seed in both], [each[second][seed] for seed in both], key)
+
+    found = sentences(pooled, difference)
     judge = next((row["judge"] for row in rows if row.get("judge")), None)
     asked = (
         f"the {rows[0]['pairs']} pairs of {plan.test}"
