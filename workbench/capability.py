@@ -21,6 +21,7 @@ from workbench.statistics import Z95, bootstrap
 from workbench.tokens import Encoded, Limits
 
 MOST = 400  # documents
+ALLOWED = 0.05  # a loss up to this share counts as none
 MOST_BYTES = 64 << 20
 NO_HARNESS = (
     "Tasks need the package lm_eval, which is not installed here: pip install lm_eval (and nothing else is needed), or leave "
@@ -134,25 +135,23 @@ def fact_figures(base: Measured, ours: Measured, groups: np.ndarray) -> dict[str
 
 
 def finding(row: dict[str, Any]) -> str:
-    """What the figures of one run say, as a sentence."""
+    """What the figures of one run say, as sentences."""
     said = []
     if (ratio := row.get("text_ratio")) is not None:
-        bounds = f"{ratio:.2f} times the base's [{row['text_ratio_low']:.2f}, {row['text_ratio_high']:.2f}]"
-        word = (
-            "suffered" if row["text_ratio_low"] > 1 else "improved" if row["text_ratio_high"] < 1 else "did not suffer"
-        )
-        said.append(f"Held-out text {word}: perplexity is {bounds}.")
+        low, high = row["text_ratio_low"], row["text_ratio_high"]
+        word = _suffered(low - 1, high - 1)
+        said.append(f"Held-out text {word}: perplexity is {ratio:.2f} times the base's [{low:.2f}, {high:.2f}].")
     if (gained := row.get("facts_gained")) is not None:
-        bounds = f"{gained:+.0%} [{row['facts_gained_low']:+.0%}, {row['facts_gained_high']:+.0%}]"
-        word = (
-            "suffered"
-            if row["facts_gained_high"] < 0
-            else "improved"
-            if row["facts_gained_low"] > 0
-            else "did not suffer"
-        )
-        said.append(f"Facts {word}: {bounds} right.")
+        low, high = row["facts_gained_low"], row["facts_gained_high"]
+        said.append(f"Facts {_suffered(-high, -low)}: {gained:+.0%} right [{low:+.0%}, {high:+.0%}].")
     return " ".join(said)
+
+
+def _suffered(low: float, high: float) -> str:
+    """A loss with these bounds in a word: told from none, or from one of ``ALLOWED``, by its interval."""
+    if high < 0:
+        return "improved"
+    return "did not suffer" if high <= ALLOWED else "suffered" if low > ALLOWED else "may have suffered"
 
 
 # -- lm-evaluation-harness ---------------------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def make_baseline(
     answers = generate(loaded, prompts, sampling)
     surprise = -score_completions(loaded, rows_of(loaded, prompts, answers, sampling)).numpy()
     chosen, rejected = likelihoods(loaded, rows, limits)
-    scores = judge.scores(prompts, [answer.text for answer in answers]) if judge else None
+    texts = [answer.text for answer in answers]
+    scores = judge.scores(prompts, texts) if isinstance(judge, ScoringJudge) else None
     groups = np.unique([prompt_key(prompt) for prompt in prompts], return_inverse=True)[1]
     return Baseline(rows, answers, scores, chosen, rejected, surprise, float(np.percentile(surprise, 99)), groups)
 
@@ -196,14 +197,15 @@ def judged(
     if judge is None:
         rates = ("win_rate", "win_rate_lc")
         return {"judge": None} | {f"{rate}{end}": None for rate in rates for end in ("", "_low", "_high")}, None
-    texts, scores, groups = [answer.text for answer in answers], None, baseline.groups
+    texts, theirs = ([answer.text for answer in given] for given in (answers, baseline.answers))
+    scores, groups = None, baseline.groups
     if isinstance(judge, ScoringJudge):
         scores = baseline.scores if answers is baseline.answers else judge.scores(prompts, texts)
-        outcomes = beats(scores, baseline.scores)
+        outcomes = beats(scores, baseline.scores, texts, theirs)
     elif answers is baseline.answers:
         outcomes = np.full(len(texts), 0.5)  # nobody needs to be asked which of two equal answers is better
     else:
-        outcomes = judge.outcomes(prompts, texts, [answer.text for answer in baseline.answers])
+        outcomes = judge.outcomes(prompts, texts, theirs)
     each["win_rate"] = outcomes
     figures = {"judge": judge.name, "win_rate": float(outcomes.mean())} | _interval("win_rate", share(outcomes, groups))
     longer = [len(answer.ids) - len(base.ids) for answer, base in zip(answers, baseline.answers, strict=True)]
@@ -267,7 +269,8 @@ def differences(measured: Sequence[Measured], groups: np.ndarray) -> list[dict[s
                 apart = first.each[key] - second.each[key]
                 row |= {key: float(apart.mean())} | _interval(key, bootstrap(apart, groups))
         if first.scores is not None and second.scores is not None:
-            wins = beats(first.scores, second.scores)
+            texts = ([answer.text for answer in one.answers] for one in (first, second))
+            wins = beats(first.scores, second.scores, *texts)
             row |= {"head_to_head": float(wins.mean())} | _interval("head_to_head", share(wins, groups))
         found.append(row)
     return found

@@ -28,9 +28,11 @@ class ScoringJudge(Judge):
         """float64 [N]."""
 
     def outcomes(self, prompts: Sequence, ours: Sequence[str], theirs: Sequence[str]) -> np.ndarray:
-        return beats(self.scores(prompts, ours), self.scores(prompts, theirs))
+        return beats(self.scores(prompts, ours), self.scores(prompts, theirs), ours, theirs)
 
 
-def beats(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Scores as outcomes, float64 [N]: 1 where ours is higher, 0.5 where they are equal."""
-    return (ours > theirs) + (ours == theirs) / 2
+def beats(ours: np.ndarray, theirs: np.ndarray, answers: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """Scores as outcomes, float64 [N]: 1 where ours is higher, 0.5 where they, or the answers themselves, are equal (the
+    same answer in another batch may score otherwise in the last digits)."""
+    same = (ours == theirs) | np.array([one == other for one, other in zip(answers, others, strict=True)], bool)
+    return np.where(same, 0.5, (ours > theirs).astype(float))
