@@ -1,6 +1,9 @@
 """What was exported is loaded back with plain transformers and peft, and gives the same numbers."""
 
+import base64
+import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -58,8 +61,14 @@ def test_files_sizes_and_no_path_of_this_machine(finished, tmp_path):
 def test_the_card_and_the_report_show_text_and_run_none_of_it(finished):
     assert "RAHF-Dual" in model_card(finished / "run")
     page = report(finished / "run")
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
+    body, data = page.partition('<script type="application/json" id="data">')[::2]
+    assert "alert(1)" not in body  # what prompts and models wrote is data, and no tag stands in it
+    assert "<" not in data.partition("</script>")[0]
+    assert HOSTILE in json.loads(data.partition("</script>")[0])["looks"][-1]["rows"][0]["prompt"]
+    scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.S)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1 and f"script-src 'sha256-{digest}'" in page and "unsafe" not in page
+    assert not re.search(r"""(src|href)=["'](?!#)""", page)
 
 
 def test_what_cannot_be_exported_is_one_sentence(finished, tmp_path):

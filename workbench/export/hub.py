@@ -1,0 +1,36 @@
+"""Pushing an export to the Hugging Face Hub. The token is used for one upload and is in no file, log or sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from workbench.errors import UserError
+from workbench.progress import Progress
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+PRIVATE = ["pairs.jsonl"]  # training data is not published by the way
+
+
+def check_name(repository: str) -> None:
+    """Raises UserError for what cannot be a repository on the Hub."""
+    if not HUB_ID.fullmatch(repository):
+        raise UserError(f"{repository[:80]!r} is no repository on the Hub: write it as name/repository.")
+
+
+def push(folder: Path, repository: str, token: str | None, private: bool, progress: Progress) -> None:
+    """Upload the folder (without the pairs). Raises UserError, which never shows the token."""
+    from huggingface_hub import HfApi
+
+    secret = token or os.environ.get("HF_TOKEN")
+    progress("push", message=f"Pushing to {repository}")
+    try:
+        api = HfApi(token=secret)
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=str(folder), ignore_patterns=PRIVATE)
+    except Exception as error:  # the client's and the network's errors are many; none may show the token
+        reason = str(error).replace(secret, "…") if secret else str(error)
+        raise UserError(
+            f"Pushing to {repository} failed ({' '.join(reason.split())[:160]}): check the name, the token and the network."
+        ) from None
