@@ -87,21 +87,22 @@ def test_from_start_to_adapter_with_a_reload_in_the_middle(ready, server, tmp_pa
 
 
 def compare(page):  # noqa: F811
-    page.get_by_placeholder("Ask both models something").fill("What is <b>two</b> plus three?")
+    page.get_by_placeholder("Ask all columns something").fill("What is <b>two</b> plus three?")
     page.get_by_role("button", name="Ask both").click()
-    expect(page.locator("#rw-answers .ans.aligned .who")).to_contain_text("seed 7")
+    expect(page.locator("#rw-answers .ans.aligned .facts")).to_contain_text("seed 7")
     expect(page.get_by_role("button", name="Ask both")).to_be_visible()
-    expect(page.locator("#rw-answers .ans b")).to_have_count(2)  # the names of the two models: no text became markup
+    expect(page.locator("#rw-answers .ans.aligned .ends2")).to_contain_text("Base")  # read, too
+    expect(page.locator("#rw-answers .say b")).to_have_count(0)  # no text became markup
 
-    page.get_by_role("button", name="Ask six held-out prompts").click()
+    page.get_by_role("button", name="Six held-out prompts").click()
     expect(page.locator("#rw-many tbody tr")).to_have_count(6)
-    expect(page.get_by_role("button", name="Other six prompts")).to_be_enabled()
+    expect(page.get_by_role("button", name="Six other held-out prompts")).to_be_visible()
 
     page.get_by_role("button", name="Prepare answers to vote on").click()
     expect(page.locator("#rw-blind").get_by_role("button", name="Tie")).to_be_enabled()
     page.locator("#rw-blind h2").click()
     page.keyboard.press("a")
-    expect(page.locator("#rw-blind")).to_contain_text("of 1 vote for aligned")
+    expect(page.locator("#rw-blind")).to_contain_text("of 1 vote for")
     expect(page.locator("#rw-heldout tbody tr")).to_have_count(2)
 
 

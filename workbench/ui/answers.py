@@ -1,4 +1,4 @@
-"""Answers for step 4: the model of a run kept loaded, both sides generated together, and the preference of each token.
+"""What step 4 answers and reads with: bases kept loaded, runs' adapters beside them, the preference axes of a capture.
 
 The engine is imported inside the functions: the page is served before torch is loaded.
 """
@@ -6,8 +6,9 @@ The engine is imported inside the functions: the page is served before torch is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
@@ -16,42 +17,82 @@ from workbench.ui import state
 from workbench.ui.state import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from workbench.generation import Sampling, Step
+    from workbench.generation import Sampling, Speaker
     from workbench.models import LoadedModel
+    from workbench.reading import Axes
     from workbench.runs.store import Run
 
-_loaded = state.Cache(2, weights=True)
-_colours = state.Cache(4)
-in_use = threading.Lock()  # a model answers one visitor at a time: adapters and hooks are part of it
+ADAPTERS = 8  # that are kept beside one base while nobody uses them
+_bases = state.Cache(2, weights=True)
+_axes = state.Cache(4)
+_held = state.Cache(8)
+_in_use: Counter[tuple[int, str]] = Counter()  # (base, adapter) -> answers at work with it
+in_use = threading.Lock()  # step 3's preview answers one visitor at a time
 
 
-@dataclass(frozen=True)
-class Colours:
-    """The preference axis of one block: unit ``direction`` [d], and where rejected and chosen lie on it."""
+def base_for(run: Run) -> LoadedModel:
+    """The base of a run, loaded once for all runs of that base. Seconds the first time. Raises UserError.
 
-    block: int
-    direction: np.ndarray
-    calibration: Any
-
-
-def model_of_run(run: Run) -> LoadedModel:
-    """The run's model with its adapter, loaded once. Seconds the first time. Raises UserError."""
-    from workbench.runs.loading import load_run, need_adapter
-
-    need_adapter(run)
+    The object is shared by all visitors: it is read and changed on the desk only (see ``compare_desk``).
+    """
     state.import_engine()
-    stamp = (run.adapter / "adapter_config.json").stat().st_mtime_ns
-    return _loaded.get((run.id, stamp), lambda: load_run(run))
+    from workbench.runs.loading import base_of, load_run, need_base, need_memory
+
+    named = base_of(run)
+
+    def load() -> LoadedModel:
+        try:
+            need_memory(**named)
+        except UserError:
+            state.forget_models()  # what is only kept for somebody's next look goes first
+        return load_run(run, adapter=False)
+
+    loaded = _bases.get(tuple(named.values()), load)
+    need_base(loaded, run)
+    return loaded
 
 
 def is_loaded(run: Run) -> bool:
-    """Whether :func:`model_of_run` would answer at once."""
+    """Whether :func:`base_for` would answer at once."""
+    from workbench.runs.loading import base_of
+
     try:
-        return _loaded.peek((run.id, (run.adapter / "adapter_config.json").stat().st_mtime_ns)) is not None
-    except OSError:
+        return _bases.peek(tuple(base_of(run).values())) is not None
+    except UserError:
         return False
+
+
+def adapter_of(loaded: LoadedModel, run: Run) -> Speaker:
+    """The run's aligned model as a speaker of its base; its adapter is read the first time. Raises UserError."""
+    from workbench.runs.loading import add_run, need_adapter
+
+    need_adapter(run)
+    stamp = (run.adapter / "adapter_model.safetensors").stat().st_mtime_ns  # a run that went on has another one
+    return add_run(loaded, run, f"{run.id}-{stamp:x}")
+
+
+@contextmanager
+def using(loaded: LoadedModel, speakers: Sequence[Speaker]) -> Iterator[None]:
+    """These speakers' adapters stay beside the base within; afterwards those that were read first may go."""
+    mine = [(id(loaded), one.adapter) for one in speakers if one.adapter]
+    _in_use.update(mine)
+    try:
+        yield
+    finally:
+        _in_use.subtract(mine)
+        _tidy(loaded)
+
+
+def _tidy(loaded: LoadedModel) -> None:
+    names = list(getattr(loaded.model, "peft_config", {}))
+    idle = [name for name in names if _in_use[(id(loaded), name)] <= 0]
+    for name in idle[: max(0, len(names) - ADAPTERS)]:
+        loaded.model.delete_adapter(name)
+
+
+def can_steer(run: Run) -> bool:
+    """Whether the run kept the mean shift of its blocks."""
+    return (run.path / "steering.safetensors").exists()
 
 
 def captured_of(workspace: Workspace, run: Run) -> Run | None:
@@ -61,71 +102,43 @@ def captured_of(workspace: Workspace, run: Run) -> Run | None:
     return next((one for one in candidates if (one.path / "activations.safetensors").exists()), None)
 
 
-def colours_of(workspace: Workspace, run: Run) -> Colours | None:
-    """The axis that tokens are coloured by: of the run's last target block. None where nothing was captured."""
+def axes_for(workspace: Workspace, run: Run) -> Axes | None:
+    """The axes that tokens are coloured by. None where nothing was captured, or states of other weights."""
     source = captured_of(workspace, run)
     if source is None:
         return None
 
-    def load() -> Colours | None:
+    def load() -> Axes | None:
+        from workbench.reading import axes_of
         from workbench.representations.capture import Activations
-        from workbench.representations.separability import calibrate, preference_direction
 
         acts = Activations.load(source.path / "activations.safetensors")
         made_of = read_json(run.path / "made_of.json") or {}
         if made_of.get("model") and acts.model_fingerprint and made_of["model"] != acts.model_fingerprint:
-            return None  # states of other weights under the same name
-        blocks = [block for block in run.status().get("layers") or [] if 0 <= block < acts.n_layers]
-        block = blocks[-1] if blocks else acts.n_layers - 1
-        direction = preference_direction(acts, block)
-        return Colours(block, direction, calibrate(acts, block, direction))
+            return None
+        return axes_of(acts)
 
-    return _colours.get((source.id, run.id), load)
+    return _axes.get((source.id, run.id), load)
 
 
-def can_steer(run: Run) -> bool:
-    """Whether the run kept the mean shift of its blocks."""
-    return (run.path / "steering.safetensors").exists()
+def block_of(run: Run, blocks: int) -> int:
+    """The block whose axis is taken first: the last one that the run fitted, else the model's last."""
+    fitted = [block for block in run.status().get("layers") or [] if isinstance(block, int) and 0 <= block < blocks]
+    return fitted[-1] if fitted else blocks - 1
 
 
-def ask(run: Run, prompts: list[Any], sampling: Sampling, steer: float = 0.0) -> Iterator[Step]:
-    """Base and aligned answers to the prompts, both sides after every token. Raises UserError.
+def oracle_labels(run: Run, prompts: Sequence[Any], texts: Sequence[str]) -> list[str] | None:
+    """What the oracle of the run's pairs says of answers ("preferred, right fact"); None where the pairs have none."""
+    from workbench.judges import oracle_of
 
-    ``steer`` adds that many times the run's mean shift to the aligned side's states while it answers.
-    """
-    loaded = model_of_run(run)
-    from workbench.generation import compare
-    from workbench.runs.loading import ALIGNED, steering_of
-
-    steering = steering_of(run, max(-4.0, min(4.0, steer))) if steer and can_steer(run) else None
-    with in_use:
-        yield from compare(loaded, prompts, sampling, ALIGNED, steering)
-
-
-def token_scores(loaded: LoadedModel, prompt: Any, ids: list[int], colours: Colours) -> list[dict[str, Any]]:
-    """Text and preference of every token of an answer, as the base model reads it: -1 is the mean of rejected answers,
-    +1 that of chosen ones, along the axis of ``colours.block``.
-    """
-    import numpy as np
-    import torch
-
-    from workbench.models import Trunk
-    from workbench.representations.separability import project_on
-
-    if not ids:
-        return []
-    before = loaded.boundary.prompt_ids(prompt, limit=max(8, loaded.context - len(ids)))
-    row = torch.tensor([(before + ids)[-loaded.context :]], device=loaded.device)
-    model = loaded.model
-    with in_use, torch.inference_mode(), model.disable_adapter() if hasattr(model, "peft_config") else torch.no_grad():
-        base = model.get_base_model() if hasattr(model, "peft_config") else model
-        hidden = Trunk(base, colours.block + 1)(row, torch.ones_like(row))[colours.block]
-    states = hidden[0, -len(ids) :].float().cpu().numpy()
-    scores = project_on(states.astype(np.float32), colours.direction, colours.calibration)
-    return [
-        {"text": text, "score": round(float(score), 3)}
-        for text, score in zip(pieces(loaded.boundary.decode, ids), scores, strict=True)
-    ]
+    judge = None
+    with suppress(UserError):
+        judge = oracle_of(str(run.config().get("pairs") or ""))
+    if judge is None:
+        return None
+    facts = judge.facts_right(prompts, texts) if judge.has_facts else [None] * len(texts)
+    words = {True: ", fact right", False: ", fact wrong", None: ""}
+    return [label + words[right] for label, right in zip(judge.labels(texts), facts, strict=True)]
 
 
 def pieces(decode: Any, ids: list[int]) -> list[str]:
@@ -137,11 +150,6 @@ def pieces(decode: Any, ids: list[int]) -> list[str]:
         out.append(whole[len(done) :] if whole.startswith(done) else "")
         done = whole if whole.startswith(done) else done
     return out
-
-
-def mean_score(tokens: list[dict[str, Any]]) -> float | None:
-    """The mean preference of an answer's tokens; None for an empty one."""
-    return round(sum(token["score"] for token in tokens) / len(tokens), 3) if tokens else None
 
 
 def sampling_from(seed: Any, temperature: Any, top_p: Any, tokens: Any) -> Sampling:
@@ -159,7 +167,7 @@ def sampling_from(seed: Any, temperature: Any, top_p: Any, tokens: Any) -> Sampl
     return made.validate()
 
 
-def held_out_prompts(run: Run, workspace: Workspace) -> list[Any]:
+def held_out_prompts(run: Run) -> list[Any]:
     """The prompts this run never trained on, in the order of its pairs. Raises UserError if those are gone or changed."""
 
     def load() -> list[Any]:
@@ -170,6 +178,3 @@ def held_out_prompts(run: Run, workspace: Workspace) -> list[Any]:
         return [held[i].prompt for i in range(len(held))]
 
     return _held.get((run.id,), load)
-
-
-_held = state.Cache(8)

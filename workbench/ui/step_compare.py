@@ -1,11 +1,9 @@
-"""Step 4, Compare: base and aligned side by side, lists of prompts, and blind votes; the held-out table below is a
-room of its own (``compare_heldout``)."""
+"""Step 4, Compare: the same prompt to two to four columns, as a chat or a list, and blind votes; the held-out table below is
+a room of its own (``compare_heldout``)."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections import deque
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +11,25 @@ import gradio as gr
 
 from workbench.errors import UserError
 from workbench.export import read_samples
-from workbench.ui import answers, compare_heldout, compare_runs, compare_view, context, html, state, votes
-from workbench.ui.page import Page
+from workbench.ui import (
+    answers,
+    compare_chat,
+    compare_columns,
+    compare_heldout,
+    compare_list,
+    compare_runs,
+    compare_view,
+    compare_votes,
+    context,
+    html,
+    state,
+)
+from workbench.ui.compare_desk import Job, desk
+from workbench.ui.page import Page, error_markup
 
 EVERY = 0.08  # seconds between two pictures of a growing answer
-TOGETHER = 6  # prompts of the list, and pairs of answers prepared for votes
-MOST = 12  # prompts of one's own
 FOLD = "Sampling: seed {}, temperature {}, up to {} tokens"
-LONGEST = 4000  # characters of a prompt that is typed here
+MANY = {"concurrency_id": "compare", "concurrency_limit": 24, "trigger_mode": "multiple"}  # the desk shares the machine
 
 
 def build(page: Page) -> None:
@@ -35,121 +44,141 @@ class Step:
         self.page = page
         self.head = html.view("compare-head", elem_id="rw-compare-head")
         with gr.Column(elem_classes=["rw-panel", "rw-ask"], elem_id="rw-compare"):
-            with gr.Row(elem_classes=["rw-fields", "rw-asks"]):
-                self.prompt = gr.Textbox(
-                    label="Prompt",
-                    show_label=False,
-                    placeholder="Ask both models something",
-                    max_lines=4,
-                    lines=1,
-                    max_length=LONGEST,
-                    elem_id="rw-prompt",
-                    container=False,
-                    scale=1,
-                )
-                self.go = gr.Button(
-                    "Ask both", variant="primary", elem_classes="rw-lg", scale=0, min_width=110, elem_id="rw-ask-both"
-                )
-                self.stop = gr.Button(
-                    "Stop", elem_classes="rw-lg i-stop", scale=0, min_width=90, visible=False, elem_id="rw-ask-stop"
-                )
-            with gr.Row(elem_classes=["rw-fields", "rw-asks", "rw-choices"]):
-                self.run = gr.Dropdown(
-                    label="Aligned run", choices=[], scale=2, elem_id="rw-compare-run", filterable=False
-                )
-                self.steer = gr.Slider(
-                    -2,
-                    2,
-                    0,
-                    step=0.1,
-                    label="Extra steering, times the run’s shift",
-                    visible=False,
-                    scale=2,
-                    elem_id="rw-steer",
-                )
-            self.fold = gr.Accordion(FOLD.format(7, 1, 64), open=False, elem_classes="rw-asks rw-fold")
-            with self.fold, gr.Row(elem_classes="rw-fields"):
-                self.seed = gr.Number(7, label="Seed", precision=0, minimum=0)
-                self.temperature = gr.Number(1.0, label="Temperature", minimum=0, maximum=10, step=0.1)
-                self.top_p = gr.Number(1.0, label="Top-p", minimum=0.01, maximum=1, step=0.05)
-                self.tokens = gr.Number(64, label="Longest answer, tokens", precision=0, minimum=1, maximum=512)
+            self._build_asking()
             self.answers = html.view("compare-answers", elem_id="rw-answers")
         with gr.Row(elem_classes="rw-row"):
-            with gr.Column(scale=2):
-                self.many = html.view("compare-many", elem_id="rw-compare-many", elem_classes="rw-fill")
-            with gr.Column(scale=1):
-                self.blind = html.view("compare-blind", elem_id="rw-compare-blind", elem_classes="rw-fill")
+            with gr.Column(scale=2, min_width=0):
+                self._build_list()
+            with gr.Column(scale=1, min_width=0):
+                self.sampling = [self.seed, self.temperature, self.top_p, self.tokens]
+                self.votes = compare_votes.Panel(page, self.run, self.sampling)
         self.evaluating = compare_heldout.Panel(page, self.run)
-        self.list = gr.State([])  # what the list of prompts shows: answers and token scores
-        self.sampling = [self.seed, self.temperature, self.top_p, self.tokens]
+        self.timer = gr.Timer(0.4, active=False)  # for who comes back while answers are being written
         self.asking = [self.go, self.stop, self.answers]
+        self.listing = [self.many_head, self.many, self.six, self.upload, self.stop_list, self.takes]
         self._wire()
 
+    def _build_asking(self) -> None:
+        with gr.Row(elem_classes=["rw-fields", "rw-asks"]):
+            self.prompt = gr.Textbox(
+                label="Prompt",
+                show_label=False,
+                placeholder="Ask all columns something",
+                max_lines=4,
+                lines=1,
+                max_length=compare_chat.LONGEST,
+                elem_id="rw-prompt",
+                container=False,
+                scale=1,
+            )
+            self.go = gr.Button(
+                "Ask both", variant="primary", elem_classes="rw-lg", scale=0, min_width=110, elem_id="rw-ask-both"
+            )
+            self.stop = gr.Button(
+                "Stop", elem_classes="rw-lg i-stop", scale=0, min_width=90, visible=False, elem_id="rw-ask-stop"
+            )
+        with gr.Row(elem_classes=["rw-fields", "rw-asks", "rw-choices"]):
+            self.run = gr.Dropdown(label="Aligned run", choices=[], scale=2, elem_id="rw-compare-run", filterable=False)
+        self.fold = gr.Accordion(FOLD.format(7, 1, 64), open=False, elem_classes="rw-asks rw-fold")
+        with self.fold, gr.Row(elem_classes="rw-fields"):
+            self.seed = gr.Number(7, label="Seed", precision=0, minimum=0)
+            self.temperature = gr.Number(1.0, label="Temperature", minimum=0, maximum=10, step=0.1)
+            self.top_p = gr.Number(1.0, label="Top-p", minimum=0.01, maximum=1, step=0.05)
+            self.tokens = gr.Number(64, label="Longest answer, tokens", precision=0, minimum=1, maximum=512)
+
+    def _build_list(self) -> None:
+        with gr.Column(elem_classes="rw-panel", elem_id="rw-many-panel", min_width=0):
+            with gr.Row(elem_classes="rw-title"):
+                self.many_head = html.view("compare-many-head")
+                with gr.Row(elem_classes="rw-acts"):
+                    self.six = gr.Button("Six held-out prompts", elem_classes="rw-sm", elem_id="rw-ask-six")
+                    self.upload = gr.UploadButton(
+                        "Prompts file", elem_classes="rw-sm i-upload", elem_id="rw-prompts-file"
+                    )
+                    self.stop_list = gr.Button(
+                        "Stop", elem_classes="rw-sm i-stop", visible=False, elem_id="rw-list-stop"
+                    )
+            self.many = html.view("compare-many", elem_id="rw-compare-many")
+            with gr.Row(elem_classes="rw-acts", visible=False) as self.takes:
+                self.take_jsonl = gr.Button("JSON Lines", elem_classes="rw-sm i-download", elem_id="rw-take-answers")
+                self.take_csv = gr.Button("CSV", elem_classes="rw-sm i-download", elem_id="rw-take-answers-csv")
+            self.page.download(self.take_jsonl.click, lambda visitor: compare_list.write_file(visitor, "jsonl"))
+            self.page.download(self.take_csv.click, lambda visitor: compare_list.write_file(visitor, "csv"))
+
     def _wire(self) -> None:
-        page = self.page
+        on, drawn = self.page.on, [self.run, *self.sampling]
         shown = [
             self.head,
             self.prompt,
             self.run,
-            self.steer,
+            self.go,
+            self.stop,
             self.answers,
-            self.many,
-            self.blind,
+            *self.listing,
+            self.timer,
+            *self.votes.parts,
             *self.evaluating.parts,
         ]
-        page.on_show("compare", self.show, shown)
-        work = {"concurrency_id": "gpu", "concurrency_limit": 1}
-        inputs = [self.prompt, self.run, self.steer, *self.sampling]
-        asked = [
-            page.on(listener, self.ask, inputs, self.asking, **work) for listener in (self.go.click, self.prompt.submit)
-        ]
-        listed = page.on(
-            self.many.select,
-            self.pick,
-            [self.list, self.run, *self.sampling],
-            [self.many, self.list, self.answers, self.prompt],
-            event=True,
-            **work,
-        )
-        stop = "(...values) => values"
-        page.on(
-            self.stop.click, self.stopped, self.answers, self.asking, cancels=[*asked, listed], queue=False, js=stop
-        )
-        page.on(self.run.input, self.choose, self.run, [*shown, self.list], refresh=True)
-        page.on(self.blind.select, self.vote, [self.run, *self.sampling], self.blind, event=True, **work)
+        self.page.on_show("compare", self.show, shown)
+        for listener in (self.go.click, self.prompt.submit):
+            on(listener, self.ask, [self.prompt, *drawn], self.asking, **MANY)
+        on(self.stop.click, lambda visitor: desk.stop(visitor, compare_chat.KIND), queue=False)
+        changes = [*self.asking, *self.votes.parts, self.prompt, self.page.error]
+        on(self.answers.select, self.pressed, drawn, changes, event=True, **MANY)
+        on(self.many.select, self.list_pressed, drawn, [*self.listing, *self.asking, self.prompt], event=True, **MANY)
+        on(self.upload.upload, self.take_file, [self.upload, *drawn], self.listing, **MANY)
+        on(self.six.click, self.ask_six, drawn, self.listing, **MANY)
+        on(self.stop_list.click, lambda visitor: desk.stop(visitor, compare_list.KIND), queue=False)
+        on(self.run.input, self.choose, self.run, shown, refresh=True)
+        once = {"concurrency_limit": None, "trigger_mode": "once"}
+        on(self.timer.tick, self.watch, self.run, [self.timer, *self.asking, *self.listing], quiet=True, **once)
         for part in self.sampling:
-            page.on(part.change, self.retitle, self.sampling, self.fold, quiet=True)
+            on(part.change, self.retitle, self.sampling, self.fold, quiet=True)
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
     def show(self, visitor: str) -> dict[Any, Any]:
-        """Everything of the step, from disk."""
+        """Everything of the step, from disk and from what is at work."""
         workspace = state.open_workspace(visitor)
-        finished = [run for run in state.runs_of(visitor) if context.usable(run.status())]
-        run = next((one for one in finished if one.id == workspace.run), finished[0] if finished else None)
-        if run is None:
-            raise UserError("Step 4 needs a finished run: align a model in step 3 first.")
+        run = compare_columns.main_run(workspace)
         status = run.status()
-        source = answers.captured_of(workspace, run)
-        cast = votes.votes_of(run.path, visitor)
         samples = read_samples(run.path, 1)
-        return {
-            self.head: html.value(compare_view.head(context.title_of(status), status)),
-            self.prompt: workspace.settings.get("asked") or (samples[0]["prompt"] if samples else ""),
-            self.run: gr.Dropdown(
-                choices=[(compare_runs.named(one.status()), one.id) for one in finished], value=run.id
-            ),
-            self.steer: gr.Slider(visible=answers.can_steer(run), value=0),
-            self.answers: html.value(compare_view.empty(source is not None)),
-            self.many: html.value(compare_view.many([])),
-            self.blind: html.value(compare_view.blind(votes.next_ballot(run.path, visitor), cast)),
-        } | self.evaluating.updates(workspace, run)
+        return (
+            {
+                self.head: html.value(compare_view.head(context.title_of(status), status)),
+                self.prompt: workspace.settings.get("asked") or (samples[0]["prompt"] if samples else ""),
+                self.run: gr.Dropdown(
+                    choices=[(compare_runs.named(one.status()), one.id) for one in compare_columns.runs_for(workspace)],
+                    value=run.id,
+                ),
+                self.timer: gr.Timer(active=self._at_work(visitor)),
+            }
+            | self._chat(visitor, run)
+            | self._list(visitor)
+            | self.votes.updates(visitor, run)
+            | self.evaluating.updates(workspace, run)
+        )
+
+    def watch(self, visitor: str, run_id: str) -> dict[Any, Any]:
+        """What is being written, for a page that did not ask itself (it was loaded again meanwhile)."""
+        busy = self._at_work(visitor)
+        updates = self._chat(visitor, compare_runs.finished(visitor, run_id)) | self._list(visitor)
+        return updates if busy else updates | {self.timer: gr.Timer(active=False)}
+
+    def _at_work(self, visitor: str) -> bool:
+        return any(desk.job(visitor, kind) for kind in (compare_chat.KIND, compare_list.KIND))
 
     def choose(self, visitor: str, run_id: str) -> dict[Any, Any]:
-        """Another run: the whole step follows."""
-        compare_runs.finished(visitor, run_id)
-        state.change(visitor, run=run_id)
-        return self.show(visitor) | {self.list: []}
+        """Another run: the whole step follows, and the column that showed the one before shows it."""
+        run = compare_runs.finished(visitor, run_id)
+        workspace = state.open_workspace(visitor)
+        before = compare_columns.main_run(workspace)
+        kept = [
+            column | {"run": run.id} if column == {"kind": "run", "run": before.id} else column
+            for column in compare_columns.columns_of(workspace, before)
+        ]
+        state.update(visitor, lambda now: {"run": run.id, "settings": now.settings | {"compare_columns": kept}})
+        return self.show(visitor)
 
     def retitle(self, visitor: str, seed: Any, temperature: Any, top_p: Any, tokens: Any) -> Any:
         """The fold says what is in it."""
@@ -158,199 +187,151 @@ class Step:
         )
         return gr.Accordion(label=text if top_p in (1, None) else f"{text}, top-p {top_p:g}")
 
+    def _chat(self, visitor: str, run: Any, said: dict[str, Any] | None = None) -> dict[Any, Any]:
+        """The columns as they are, with what is said in them by now."""
+        workspace = state.open_workspace(visitor)
+        job = desk.job(visitor, compare_chat.KIND)
+        said = said or (job.shown if job else None) or compare_chat.open_chat(workspace)
+        columns = compare_columns.columns_of(workspace, run)
+        if said["columns"] != columns and not said.get("live"):  # of columns that are no longer there
+            said = {"columns": columns, "names": [], "turns": [], "marks": None, "notice": said.get("notice")}
+        live = bool(said.get("live"))
+        word = {2: "Ask both", 3: "Ask all three", 4: "Ask all four"}[len(columns)]
+        return {
+            self.answers: html.value(_drawn(workspace, run, said)),
+            self.go: gr.Button(word, visible=not live),
+            self.stop: gr.Button(visible=live),
+        }
+
+    def _list(self, visitor: str, made: dict[str, Any] | None = None, selected: int = -1) -> dict[Any, Any]:
+        job = desk.job(visitor, compare_list.KIND)
+        made = made or (job.shown if job else None) or compare_list.open_list(state.open_workspace(visitor))
+        looks = compare_columns.look_of(made["columns"])
+        value, live = compare_view.many(made, looks, selected), bool(made.get("live"))
+        return {
+            self.many_head: html.value({key: value.pop(key) for key in ("title", "sub")}),
+            self.many: html.value(value),
+            self.six: gr.Button(
+                "Six other held-out prompts" if made["rows"] else "Six held-out prompts", visible=not live
+            ),
+            self.upload: gr.UploadButton(visible=not live),
+            self.stop_list: gr.Button(visible=live),
+            self.takes: gr.Row(visible=bool(made["rows"]) and not live),
+        }
+
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    def ask(self, visitor: str, prompt: str, run_id: str, steer: float, *sampling: Any) -> Iterator[dict[Any, Any]]:
-        """Both answers, growing together; then the preference of each token."""
-        prompt = str(prompt or "").strip()
-        if not prompt:
-            raise UserError("There is nothing to answer yet: write a prompt.")
+    def ask(self, visitor: str, prompt: str, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
+        """All answers, growing together; then what is read of them."""
         run = compare_runs.finished(visitor, run_id)
-        state.keep_setting(visitor, asked=prompt[:LONGEST])
-        workspace = state.open_workspace(visitor)
         drawn = answers.sampling_from(*sampling)
-        wait = "Thinking" if answers.is_loaded(run) else "Loading the model: a few seconds, the first time"
-        blank, coloured = compare_view.side(wait=wait), answers.captured_of(workspace, run) is not None
-        yield {
-            self.go: gr.Button(visible=False),
-            self.stop: gr.Button(visible=True),
-            self.answers: html.value(compare_view.answers(prompt, blank, blank, live=True, bars=coloured)),
-        }
+        job = compare_chat.ask(visitor, run, prompt, drawn)
+        state.keep_setting(visitor, asked=str(prompt).strip()[: compare_chat.LONGEST])
+        yield from self._follow(visitor, run, job)
+
+    def _follow(self, visitor: str, run: Any, job: Job) -> Iterator[dict[Any, Any]]:
+        """What a job of the chat shows, until it ends. The job goes on if nobody follows."""
         try:
-            step, last = None, 0.0
-            for step in answers.ask(run, [prompt], drawn, float(steer or 0)):
-                if time.monotonic() - last >= EVERY:
-                    last = time.monotonic()
-                    yield {self.answers: html.value(self._panes(prompt, step, drawn.seed, live=True, bars=coloured))}
-            colours = answers.colours_of(workspace, run)
-            yield {
-                self.answers: html.value(self._panes(prompt, step, drawn.seed, run=run, colours=colours))
-            } | self._ready()
-        except UserError:
-            yield {self.answers: html.value(compare_view.empty(False))} | self._ready()
+            for said in job.watch(EVERY):
+                if not job.dropped:
+                    yield self._chat(visitor, run, said)
+        except Exception:
+            yield self._chat(visitor, run)
             raise
+        yield self._chat(visitor, run)
 
-    def _ready(self) -> dict[Any, Any]:
-        return {self.go: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
+    def pressed(self, visitor: str, sent: dict, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
+        """A press among the answers: reply, once more, a new chat, or another choice of columns."""
+        run, action = compare_runs.finished(visitor, run_id), sent.get("action")
+        if action == "reply":
+            job = compare_chat.reply(visitor, run, sent.get("text"), answers.sampling_from(*sampling))
+            yield from self._follow(visitor, run, job)
+        elif action in ("next-seed", "same-seed"):
+            yield from self._follow(visitor, run, compare_chat.again(visitor, run, action == "next-seed"))
+        elif action == "new-chat":
+            compare_chat.clear(visitor)
+            yield self._chat(visitor, run) | {self.prompt: ""}
+        else:
+            yield self._other_columns(visitor, run, sent)
 
-    def stopped(self, visitor: str, shown: str) -> dict[Any, Any]:
-        """What was said so far stays."""
-        import json
-
+    def _other_columns(self, visitor: str, run: Any, sent: dict) -> dict[Any, Any]:
+        workspace = state.open_workspace(visitor)
+        before = compare_columns.columns_of(workspace, run)
         try:
-            panes = json.loads(shown)
-            for name in ("base", "aligned"):
-                panes[name] = compare_view.side(
-                    str(panes[name].get("text") or "")[: LONGEST * 4], below="Stopped before the end"
-                )
-        except (TypeError, ValueError, KeyError, AttributeError):
-            panes = compare_view.empty(False)
-        return {self.answers: html.value(panes)} | self._ready()
-
-    def _panes(
-        self,
-        prompt: str,
-        step: Any,
-        seed: int,
-        run: Any = None,
-        colours: Any = None,
-        live: bool = False,
-        bars: bool = False,
-    ) -> dict[str, Any]:
-        sides = []
-        for answer in (step.base[0], step.aligned[0]):
-            pane = compare_view.side(
-                answer.text, len(answer.ids), seed, below="" if live or answer.ended else "Cut at the longest answer"
-            )
-            if colours is not None and run is not None:
-                tokens = answers.token_scores(answers.model_of_run(run), prompt, answer.ids, colours)
-                pane |= {"tokens": tokens, "mean": answers.mean_score(tokens)}
-            sides.append(pane)
-        return compare_view.answers(prompt, *sides, block=colours.block if colours else None, live=live, bars=bars)
+            now = compare_columns.changed(workspace, run, before, sent)
+            said = compare_chat.columns_changed(visitor, before, now)
+        except UserError as error:  # and the chooser shows again what stands there
+            return self._chat(visitor, run) | {self.page.error: html.value(error_markup(str(error)))}
+        state.keep_setting(visitor, compare_columns=now)
+        more = {self.prompt: compare_view.text_of(said["asked"])} if said.get("asked") else {}
+        return self._chat(visitor, run, said) | self.votes.updates(visitor, run) | more
 
     # -- several prompts -----------------------------------------------------------------------------------------------
 
-    def pick(self, visitor: str, sent: dict, kept: list, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
+    def list_pressed(self, visitor: str, sent: dict, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
         """A press in the list: ask several, or open a row above."""
-        action = sent.get("action")
-        if action == "row":
-            row = _index(sent.get("row"), len(kept))
-            if row is not None:
-                item = kept[row]
-                yield {
-                    self.answers: html.value(item["panes"]),
-                    self.prompt: item["prompt"],
-                    self.many: html.value(compare_view.many([one["row"] for one in kept], row)),
-                }
-            return
-        run = compare_runs.finished(visitor, run_id)
-        workspace = state.open_workspace(visitor)
-        drawn = answers.sampling_from(*sampling)
-        if action == "own":
-            prompts = [line.strip()[:LONGEST] for line in str(sent.get("text") or "").splitlines() if line.strip()][
-                :MOST
-            ]
-            if not prompts:
-                raise UserError("Write at least one prompt, one per line.")
-        else:
-            held = answers.held_out_prompts(run, workspace)
-            before = {item["prompt"] for item in kept}
-            fresh = [prompt for prompt in held if _text(prompt) not in before] or held
-            prompts = random.SystemRandom().sample(fresh, min(TOGETHER, len(fresh)))
-        texts = [_text(prompt) for prompt in prompts]
-        rows = [
-            {"prompt": text, "base": "", "aligned": "", "b": None, "a": None, "wait": "\N{HORIZONTAL ELLIPSIS}"}
-            for text in texts
-        ]
-        yield {self.many: html.value(compare_view.many(rows, busy=True))}
-        step, last = None, 0.0
-        for step in answers.ask(run, prompts, drawn):
-            if time.monotonic() - last >= 3 * EVERY:
-                last = time.monotonic()
-                for row, base, aligned in zip(rows, step.base, step.aligned, strict=True):
-                    row |= {"base": base.text, "aligned": aligned.text}
-                yield {self.many: html.value(compare_view.many(rows, busy=True))}
-        kept = self._listed(prompts, texts, step, run, workspace, drawn.seed)
-        yield {self.many: html.value(compare_view.many([one["row"] for one in kept])), self.list: kept}
-
-    def _listed(
-        self, prompts: list, texts: list[str], step: Any, run: Any, workspace: Any, seed: int
-    ) -> list[dict[str, Any]]:
-        colours = answers.colours_of(workspace, run)
-        loaded = answers.model_of_run(run)
-        out = []
-        for prompt, text, base, aligned in zip(prompts, texts, step.base, step.aligned, strict=True):
-            sides = []
-            for answer in (base, aligned):
-                pane = compare_view.side(
-                    answer.text, len(answer.ids), seed, below="" if answer.ended else "Cut at the longest answer"
+        run, workspace = compare_runs.finished(visitor, run_id), state.open_workspace(visitor)
+        if sent.get("action") == "row":
+            made = compare_list.open_list(workspace)
+            row = compare_list.row_of(made, sent.get("row"))
+            if row is None or desk.job(visitor, compare_list.KIND):
+                return
+            if made["columns"] != compare_columns.columns_of(workspace, run):
+                raise UserError(
+                    "These answers are of other columns than those above: ask the prompts again to open one."
                 )
-                if colours is not None:
-                    tokens = answers.token_scores(loaded, prompt, answer.ids, colours)
-                    pane |= {"tokens": tokens, "mean": answers.mean_score(tokens)}
-                sides.append(pane)
-            row = {
-                "prompt": text,
-                "base": base.text,
-                "aligned": aligned.text,
-                "b": sides[0].get("mean"),
-                "a": sides[1].get("mean"),
-            }
-            out.append(
-                {
-                    "prompt": text,
-                    "row": row,
-                    "panes": compare_view.answers(text, *sides, block=colours.block if colours else None),
-                }
-            )
-        return out
+            job = compare_chat.show_row(visitor, run, made["columns"], row, made["sampling"])
+            prompt = compare_view.text_of(row["prompt"])[: compare_chat.LONGEST]
+            yield self._list(visitor, made, made["rows"].index(row)) | {self.prompt: prompt}
+            yield from self._follow(visitor, run, job)
+            return
+        if sent.get("action") == "own":
+            prompts, note = compare_list.typed(sent.get("text"))
+            yield from self._answer_list(visitor, run, prompts, note, sampling)
 
-    # -- blind vote ----------------------------------------------------------------------------------------------------
-
-    def vote(self, visitor: str, sent: dict, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
-        """A vote, or new answers to vote on."""
+    def ask_six(self, visitor: str, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
+        """Some held-out prompts, answered by all columns."""
         run = compare_runs.finished(visitor, run_id)
-        said = None
-        if sent.get("action") == "vote":
-            meant = votes.cast(run.path, visitor, str(sent.get("ballot")), str(sent.get("vote")))
-            said = (
-                "A tie: half a vote for each."
-                if meant == "tie"
-                else ["Your vote went to ", {"text": meant, "as": f"c-{meant}"}, "."]
-            )
-        ballot = votes.next_ballot(run.path, visitor)
-        cast = votes.votes_of(run.path, visitor)
-        if ballot is None and (cast or sent.get("action") == "prepare"):
-            yield {self.blind: html.value(compare_view.blind(None, cast, said, busy=True))}
-            self._prepare(visitor, run, answers.sampling_from(*sampling), len(cast))
-            ballot = votes.next_ballot(run.path, visitor)
-            if ballot is None:
-                said = "Both models gave the same answers to these prompts; prepare others."
-        yield {self.blind: html.value(compare_view.blind(ballot, cast, said))}
+        prompts, note = compare_list.held_out(state.open_workspace(visitor), run)
+        yield from self._answer_list(visitor, run, prompts, note, sampling)
 
-    def _prepare(self, visitor: str, run: Any, drawn: Any, already: int) -> None:
-        """Answer some held-out prompts that were not voted on, with other luck than the list's."""
-        from dataclasses import replace
+    def take_file(self, visitor: str, path: Any, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
+        """The prompts of an uploaded file, answered by all columns."""
+        run = compare_runs.finished(visitor, run_id)
+        if not isinstance(path, str):
+            raise UserError("Choose one file of prompts.")
+        prompts, note = compare_list.of_file(path)
+        yield from self._answer_list(visitor, run, prompts, note, sampling)
 
-        held = answers.held_out_prompts(run, state.open_workspace(visitor))
-        done = {item.get("prompt") for item in votes.lines(run.path / "blind.jsonl")}
-        fresh = [prompt for prompt in held if _text(prompt) not in done] or held
-        prompts = random.SystemRandom().sample(fresh, min(TOGETHER, len(fresh)))
-        luck = replace(drawn, seed=(drawn.seed + 7919 * (already + 1)) % 2**31)
-        (last,) = deque(answers.ask(run, prompts, luck), maxlen=1)  # nothing is shown before both have ended
-        texts = [[answer.text for answer in side] for side in (last.base, last.aligned)]
-        votes.add_answers(run.path, [_text(prompt) for prompt in prompts], *texts)
+    def _answer_list(self, visitor: str, run: Any, prompts: list, note: str, sampling: Any) -> Iterator[dict[Any, Any]]:
+        job = compare_list.ask(visitor, run, prompts, note, answers.sampling_from(*sampling))
+        try:
+            for made in job.watch(3 * EVERY):
+                if not job.dropped:
+                    yield self._list(visitor, made)
+        finally:
+            last = self._list(visitor)
+        yield last
 
 
-def _index(value: Any, count: int) -> int | None:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        return None
-    return number if 0 <= number < count else None
-
-
-def _text(prompt: Any) -> str:
-    from workbench.pairs import prompt_text
-
-    return prompt if isinstance(prompt, str) else prompt_text(prompt)
+def _drawn(workspace: Any, run: Any, said: dict[str, Any]) -> dict[str, Any]:
+    """The value of the view of answers: for every column also what can be set of it."""
+    columns = said["columns"]
+    looks = compare_columns.look_of(columns)
+    shown = []
+    for name, look, column in zip(compare_columns.names(workspace, columns), looks, columns, strict=True):
+        one = look | {"name": name, "value": compare_columns.key_of(column)}
+        if column["kind"] == "prompted":
+            one["text"] = column["text"]
+        if column["kind"] == "steer":
+            source = state.run_of(workspace, column["run"]) or run
+            strength = compare_columns.strength_text(source, column["alpha"])
+            one |= {"alpha": column["alpha"], "most": compare_columns.reach(source), "strength": strength}
+        shown.append(one)
+    captured = answers.captured_of(workspace, run) is not None
+    blocks = max((len(one["prefs"]) for one in said.get("marks") or [] if one and one["prefs"]), default=0)
+    block = answers.block_of(run, blocks) if blocks else (0 if captured else None)
+    value = compare_view.chat(said, shown, compare_columns.choices(workspace, run), block)
+    value |= {"most": compare_columns.MOST, "least": compare_columns.LEAST}
+    value["stamp"] = secrets.token_hex(3)  # the choosers are drawn again, also where nothing changed
+    return value

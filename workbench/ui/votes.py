@@ -1,7 +1,9 @@
 """Blind votes: pairs of answers whose sides are hidden, kept with the votes in the run's folder.
 
 ``blind.jsonl`` holds answers to vote on, ``votes.jsonl`` the votes of everybody. Which side is which never goes to the
-browser before the vote.
+browser before the vote. In both files ``base`` is the reference's answer and ``aligned`` the other's; ``names`` says which
+columns those were (older files have none: the base and the run's aligned model). Answers that a visitor had prepared are
+theirs alone: nobody else is shown their prompts.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import Any
 
 from workbench.errors import UserError
 
-WORTH = {"aligned": 1.0, "tie": 0.5, "base": 0.0}
+WORTH = {"aligned": 1.0, "tie": 0.5, "neither": 0.5, "base": 0.0}
+CHOICES = ("a", "b", "t", "x")  # A is better, B is better, a tie, both bad
+NAMES = ("Base", "")  # of files that have none: "" is the run's own aligned model
 
 
 def voter(visitor: str) -> str:
@@ -30,7 +34,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError):
         return []
     out = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             item = json.loads(line)
         except ValueError:
@@ -51,10 +55,20 @@ def append(path: Path, items: Sequence[dict[str, Any]]) -> None:
         ) from error
 
 
-def add_answers(folder: Path, prompts: Sequence[str], base: Sequence[str], aligned: Sequence[str]) -> int:
-    """Keep answers to vote on; equal ones decide nothing and are left out. Returns how many were kept."""
+def add_answers(
+    folder: Path,
+    prompts: Sequence[Any],
+    base: Sequence[str],
+    aligned: Sequence[str],
+    visitor: str | None = None,
+    names: Sequence[str] = NAMES,
+) -> int:
+    """Keep answers to vote on, for this visitor alone (None: for whoever may see the run); equal ones decide nothing and
+    are left out. ``names`` are those of the reference and the other. Returns how many were kept."""
+    about: dict[str, Any] = {"time": time.time()} | ({"for": voter(visitor)} if visitor else {})
+    about |= {"names": list(names)} if tuple(names) != NAMES else {}
     items = [
-        {"prompt": prompt, "base": one.strip(), "aligned": other.strip(), "time": time.time()}
+        {"prompt": prompt, "base": one.strip(), "aligned": other.strip()} | about
         for prompt, one, other in zip(prompts, base, aligned, strict=True)
         if one.strip() != other.strip()
     ]
@@ -64,7 +78,8 @@ def add_answers(folder: Path, prompts: Sequence[str], base: Sequence[str], align
 
 def key_of(answers: dict[str, Any]) -> str:
     """What names a pair of answers, and says nothing about which is which."""
-    text = json.dumps([answers.get("prompt"), sorted([str(answers.get("base")), str(answers.get("aligned"))])])
+    sides = sorted([str(answers.get("base")), str(answers.get("aligned"))])
+    text = json.dumps([answers.get("prompt"), sides, *([answers["names"]] if answers.get("names") else [])])
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -73,36 +88,90 @@ def aligned_first(visitor: str, key: str) -> bool:
     return hashlib.sha256(f"{visitor}:{key}".encode()).digest()[0] % 2 == 0
 
 
-def votes_of(folder: Path, visitor: str) -> list[dict[str, Any]]:
-    """This visitor's votes in their order."""
+def names_of(item: dict[str, Any]) -> tuple[str, str]:
+    """Between which columns a vote (or a pair of answers) is: the reference, the other."""
+    names = item.get("names")
+    if isinstance(names, list) and len(names) == 2:
+        return str(names[0]), str(names[1])
+    return NAMES
+
+
+def votes_of(folder: Path, visitor: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """This visitor's votes in their order: all, or those between the columns of these names."""
     return [
         vote
         for vote in lines(folder / "votes.jsonl")
-        if vote.get("voter") == voter(visitor) and vote.get("vote") in WORTH
+        if vote.get("voter") == voter(visitor)
+        and vote.get("vote") in WORTH
+        and (names is None or names_of(vote) == tuple(names))
     ]
 
 
-def next_ballot(folder: Path, visitor: str) -> dict[str, str] | None:
-    """The next pair of answers this visitor has not voted on: {id, prompt, a, b}; None if there is none."""
+def _open_ballots(folder: Path, visitor: str, names: Sequence[str]) -> list[dict[str, Any]]:
     done = {vote.get("id") for vote in votes_of(folder, visitor)}
-    for answers in lines(folder / "blind.jsonl"):
+    return [
+        item
+        for item in lines(folder / "blind.jsonl")
+        if item.get("for") in (None, voter(visitor))
+        and names_of(item) == tuple(names)
+        and {"prompt", "base", "aligned"} <= set(item)
+        and key_of(item) not in done
+    ]
+
+
+def next_ballot(folder: Path, visitor: str, names: Sequence[str] = NAMES) -> dict[str, Any] | None:
+    """The next pair of answers between these columns that this visitor has not voted on: {id, prompt, a, b}; None if there
+    is none."""
+    for answers in _open_ballots(folder, visitor, names):
         key = key_of(answers)
-        if key not in done:
-            sides = [str(answers["aligned"]), str(answers["base"])]
-            first, second = sides if aligned_first(visitor, key) else sides[::-1]
-            return {"id": key, "prompt": str(answers["prompt"]), "a": first, "b": second}
+        sides = [str(answers["aligned"]), str(answers["base"])]
+        first, second = sides if aligned_first(visitor, key) else sides[::-1]
+        return {"id": key, "prompt": answers["prompt"], "a": first, "b": second}
     return None
 
 
-def cast(folder: Path, visitor: str, ballot: str, choice: str) -> str:
-    """Keep a vote ("a", "t" or "b") and return what it was for. Raises UserError for any ballot but the next one."""
-    now = next_ballot(folder, visitor)
-    if now is None or now["id"] != ballot or choice not in ("a", "t", "b"):
+def cast(folder: Path, visitor: str, ballot: str, choice: str, names: Sequence[str] = NAMES) -> str:
+    """Keep a vote (one of ``CHOICES``) and return what it was for: a key of ``WORTH``. Raises UserError for any ballot but
+    the next one."""
+    now = next_ballot(folder, visitor, names)
+    if now is None or now["id"] != ballot or choice not in CHOICES:
         raise UserError("That vote was counted already, or its answers are gone: vote on the ones shown now.")
-    meant = "tie" if choice == "t" else "aligned" if (choice == "a") == aligned_first(visitor, ballot) else "base"
-    answers = next(item for item in lines(folder / "blind.jsonl") if key_of(item) == ballot)
-    shown = {name: answers[name] for name in ("prompt", "base", "aligned")}
+    if choice in ("t", "x"):
+        meant = "tie" if choice == "t" else "neither"
+    else:
+        meant = "aligned" if (choice == "a") == aligned_first(visitor, ballot) else "base"
+    answers = next(item for item in _open_ballots(folder, visitor, names) if key_of(item) == ballot)
+    shown = {name: answers[name] for name in ("prompt", "base", "aligned", "names") if name in answers}
     append(
         folder / "votes.jsonl", [{"id": ballot, "voter": voter(visitor), "vote": meant, "time": time.time()} | shown]
     )
     return meant
+
+
+def running(cast: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the votes add up to: ``outcomes`` (1 for the other column, 0 for the reference, halves for ties and both bad),
+    counts by kind, and ``even``: (rate, low, high) expected of answers of equal length, by their characters; None where
+    no vote tells."""
+    from workbench.statistics import length_controlled
+
+    outcomes = [WORTH[vote["vote"]] for vote in cast]
+    longer = [len(str(vote.get("aligned") or "")) - len(str(vote.get("base") or "")) for vote in cast]
+    counts = {kind: sum(vote["vote"] == kind for vote in cast) for kind in WORTH}
+    return {
+        "outcomes": outcomes,
+        "even": length_controlled(outcomes, longer) if outcomes and any(longer) else None,
+    } | counts
+
+
+def as_pairs(cast: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Votes as preference pairs for the next round, each answer once: the better answer chosen, the other rejected. And how
+    many votes were left out: ties and both bad, and answers that are empty."""
+    found, seen = [], set()
+    for vote in cast:
+        better, other = ("aligned", "base") if vote["vote"] == "aligned" else ("base", "aligned")
+        chosen, rejected = str(vote.get(better) or ""), str(vote.get(other) or "")
+        key = json.dumps([vote.get("prompt"), chosen, rejected])
+        if vote["vote"] in ("aligned", "base") and chosen.strip() and rejected.strip() and key not in seen:
+            seen.add(key)
+            found.append({"prompt": vote.get("prompt") or "", "chosen": chosen, "rejected": rejected})
+    return found, len(cast) - len(found)
