@@ -17,16 +17,14 @@ from workbench.generation import Speaker, speaking
 from workbench.likelihood import by_length, token_logps
 from workbench.models import LoadedModel
 from workbench.pairs import PreferencePairs, as_messages, demo_values, load_pairs, prompt_text
-from workbench.statistics import Z95, bootstrap
+from workbench.statistics import Z95, bootstrap, wilson
 from workbench.tokens import Encoded, Limits
 
 MOST = 400  # documents
+COUNTED = ("acc", "acc_norm", "exact_match")  # metrics that are shares of examples
 ALLOWED = 0.05  # a loss up to this share counts as none
 MOST_BYTES = 64 << 20
-NO_HARNESS = (
-    "Tasks need the package lm_eval, which is not installed here: pip install lm_eval (and nothing else is needed), or leave "
-    "--tasks out."
-)
+NO_HARNESS = "Tasks need the package lm_eval, which is not installed here: pip install lm_eval, or leave --tasks out."
 
 
 @dataclass(frozen=True)
@@ -184,8 +182,8 @@ class Tasks:
     def scores(
         self, loaded: LoadedModel, speaker: Speaker = BASE, limit: int | None = None, seed: int = 0
     ) -> dict[str, Any]:
-        """{task: {metric: {"value", "low", "high"}}} of a speaker, intervals from the harness's standard errors (None where
-        it gives none). Chat models are asked in their template. Raises UserError if a task fails."""
+        """{task: {metric: {"value", "low", "high"}}} of a speaker, intervals Wilson's for shares, else from the
+        harness's standard errors (None where it gives none). Chat models are asked in their template. Raises UserError if a task fails."""
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
 
@@ -210,7 +208,10 @@ class Tasks:
                 )
         except Exception as error:
             raise UserError(f"The tasks failed ({_short(error)}): mend the task file.") from error
-        return {task: _metrics(values) for task, values in found["results"].items()}
+        counts = found.get("n-samples", {})
+        return {
+            task: _metrics(values, counts.get(task, {}).get("effective")) for task, values in found["results"].items()
+        }
 
 
 def _task_name(path: Path) -> str:
@@ -220,21 +221,20 @@ def _task_name(path: Path) -> str:
     return ""
 
 
-def _metrics(values: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+def _metrics(values: dict[str, Any], count: int | None) -> dict[str, dict[str, float | None]]:
     """The harness calls a metric "acc,none" and its standard error "acc_stderr,none"."""
     found = {}
     for key, value in values.items():
         name, _, kind = key.partition(",")
         if not kind or name.endswith("_stderr") or not isinstance(value, (int, float)):
             continue
-        error = values.get(f"{name}_stderr,{kind}")
-        half = Z95 * error if isinstance(error, (int, float)) and math.isfinite(error) else None
+        error, low, high = values.get(f"{name}_stderr,{kind}"), None, None
+        if name in COUNTED and count:
+            low, high = wilson(value * count, count)
+        elif isinstance(error, (int, float)) and math.isfinite(error):
+            low, high = value - Z95 * error, value + Z95 * error
         label = name if kind == "none" else f"{name} ({kind})"
-        found[label] = {
-            "value": float(value),
-            "low": None if half is None else float(value) - half,
-            "high": None if half is None else float(value) + half,
-        }
+        found[label] = {"value": float(value), "low": low, "high": high}
     return found
 
 
