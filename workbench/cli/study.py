@@ -63,6 +63,8 @@ def baseline(options: Namespace) -> dict[str, Any]:
 def study(options: Namespace) -> dict[str, Any]:
     """What ``study --json`` prints."""
     methods = [name.strip() for name in options.methods.split(",") if name.strip()]
+    if any(item.partition("=")[0].strip() == "method" for item in options.set):
+        raise UserError("A study has many methods: name them with --methods.")
     if options.steps is not None:  # of the whole study's budget, not of the baselines alone
         options.set.append(f"align_steps={options.steps}")
     options.method, options.steps = "sft", None  # whose settings are those of all members, and a few more

@@ -1,0 +1,283 @@
+"""A study tells the truth about its figures, survives an interruption, and draws and writes what it found."""
+
+import json
+import xml.etree.ElementTree as xml
+
+import numpy as np
+import pytest
+from tiny import saved, tiny_model
+
+from workbench.baselines import NAMES, figure, report
+from workbench.baselines.finding import best_of, frontier, sentences, verdict
+from workbench.baselines.pooling import apart, crossed_variance, interval, pool
+from workbench.cli import main
+from workbench.errors import Stopped, UserError
+from workbench.progress import Progress
+from workbench.runs import create, list_runs, studying
+from workbench.runs.store import read_run
+from workbench.statistics import wilson
+
+QUICK = {
+    "instruct_steps": 4, "align_steps": 6, "instruct_batch": 4, "align_batch": 6, "evaluate_prompts": 4,
+    "max_new_tokens": 6, "device": "cpu", "positive": "be kind", "negative": "be a lazy dog", "layers": [0, 1],
+    "prompt_tokens": 64, "completion_tokens": 32,
+}  # fmt: skip
+ROW = {"method", "seed", "win_rate", "win_rate_low", "win_rate_high", "coherence", "kl_from_base", "seconds"}
+ROW |= {"peak_memory_bytes"}
+
+
+# --- intervals
+
+
+def drawn(rng, seeds, prompts, of_seed, of_prompt, rest):
+    """A table with random rows and columns about 0, and the variance that its mean has."""
+    table = (
+        rng.normal(0, of_seed, (seeds, 1))
+        + rng.normal(0, of_prompt, (1, prompts))
+        + rng.normal(0, rest, (seeds, prompts))
+    )
+    return table, of_seed**2 / seeds + of_prompt**2 / prompts + rest**2 / (seeds * prompts)
+
+
+@pytest.mark.parametrize("spread", [(0.3, 0.3, 1.0), (0.0, 1.0, 0.2), (1.0, 0.1, 0.1), (0.0, 0.0, 1.0)])
+def test_the_interval_holds_the_truth_as_often_as_it_says(spread):
+    rng, inside, found, true = np.random.default_rng(0), 0, [], 0.0
+    for _ in range(400):
+        table, true = drawn(rng, 3, 30, *spread)
+        mean, low, high = interval([dict(enumerate(row)) for row in table], None)
+        inside += low <= 0 <= high
+        found.append(crossed_variance(table)[0])
+        assert mean == pytest.approx(table.mean())
+    assert inside / 400 >= 0.92
+    assert true * 0.8 <= np.mean(found) <= true * 2.2  # never less than it is; with three seeds it may be more
+
+
+def test_shares_and_single_seeds():
+    table = [{"a": 1.0, "b": 0.0, "c": 0.5, "d": 1.0}]
+    assert interval(table, True) == (0.625, *wilson(2.5, 4))
+    assert interval([{"a": 1.0, "b": 1.0}] * 3, True) == (1.0, *wilson(2, 2))  # three seeds alike are no more prompts
+    rng = np.random.default_rng(1)
+    rows = [dict(enumerate((rng.random(50) < 0.7).astype(float))) for _ in range(3)]
+    mean, low, high = interval(rows, True)
+    assert 0 <= low < mean < high <= 1
+    assert high - low > wilson(mean * 150, 150)[1] - wilson(mean * 150, 150)[0] - 1e-9
+    other = [
+        {f"{seed}-{key}": value for key, value in row.items()} for seed, row in enumerate(rows)
+    ]  # prompts of their own
+    assert interval(other, True)[0] == mean
+
+
+def test_a_difference_is_one_of_the_same_prompts():
+    rng = np.random.default_rng(2)
+    hard = rng.normal(0, 3, 40)
+    ones = [{"kl_from_base": (hard + 1 + rng.normal(0, 0.1, 40)).tolist(), "groups": list(range(40))} for _ in range(3)]
+    others = [{"kl_from_base": (hard + rng.normal(0, 0.1, 40)).tolist(), "groups": list(range(40))} for _ in range(3)]
+    mean, low, high = apart(ones, others, "kl_from_base")
+    assert 0.9 < low < mean < high < 1.1  # though each method's own mean is known to about 1 only
+
+
+# --- sentences
+
+
+def row(method, win, kl, seconds=100.0, wide=0.03):
+    return {
+        "method": method, "win_rate": win, "win_rate_low": win - wide, "win_rate_high": win + wide, "kl_from_base": kl,
+        "kl_from_base_low": 0.9 * kl, "kl_from_base_high": 1.1 * kl, "cpu_seconds": seconds, "seconds": seconds,
+        "peak_memory_bytes": 10**9, "coherence": 0.9, "coherence_low": 0.8, "coherence_high": 1.0, "seeds": 3,
+    }  # fmt: skip
+
+
+def gaps(rows, wide=0.03):
+    """Differences as wide as given for win rates, and as a tenth for KL."""
+    known = {one["method"]: one for one in rows}
+
+    def told(first, second, key):
+        mean = known[first][key] - known[second][key]
+        half = wide if key == "win_rate" else 0.1
+        return mean, mean - half, mean + half
+
+    return told
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row("sft", 0.75, 0.5, 50), row("scit", 0.75, 1.2)], "not worth it on these pairs: SFT (75%"),
+        ([row("sft", 0.75, 1.25, 50), row("scit", 0.75, 1.2)], "not worth it on these pairs: SFT"),
+        ([row("sft", 0.85, 0.5, 50), row("scit", 0.75, 1.2)], "SFT (85% [82%, 88%]) wins more often than RAHF-SCIT"),
+        ([row("dpo", 0.75, 0.5, 300), row("scit", 0.75, 1.2)], "only where time is short: DPO"),
+        ([row("sft", 0.75, 3.0, 50), row("scit", 0.75, 1.2)], "staying near the base counts for more than time: SFT"),
+        ([row("sft", 0.60, 0.1, 5), row("scit", 0.75, 1.2)], "is worth it on these pairs: RAHF-SCIT (75%"),
+        ([row("dpo", 0.75, 3.0, 300), row("scit", 0.75, 1.2)], "no method that wins as often as RAHF-SCIT"),
+        ([row("sft", 0.75, 0.5, 50), row("scit", 0.51, 1.2)], "did nothing that can be told"),
+        (
+            [row("steering", 0.52, 0.1, 5, 0.5), row("scit", 0.75, 1.2)],
+            "is worth it on these pairs",
+        ),  # too vague to be an equal
+        ([row("prompt", 0.76, 0.5, 0), row("dual", 0.75, 1.2)], "and in no time"),
+    ],
+)
+def test_the_verdict_follows_from_the_figures(rows, said):
+    base = row("base", 0.5, 0.0, 0, 0)
+    found = sentences([base, *rows], gaps([base, *rows]))
+    assert said in found[0], found[0]
+    assert verdict(rows[1], rows[:1], gaps(rows)) == found[0]
+
+
+def test_the_frontier_and_the_better_form():
+    rows = [
+        row("base", 0.5, 0),
+        row("sft", 0.8, 2.0),
+        row("hir", 0.7, 2.5),
+        row("scit", 0.8, 1.0),
+        row("dual", 0.85, 3.0),
+    ]
+    assert frontier(rows) == ["base", "scit", "dual"]
+    assert best_of(rows[3:], gaps(rows, 0.1))["method"] == "scit"  # as often, nearer
+    assert best_of(rows[3:], gaps(rows, 0.01))["method"] == "dual"
+    assert (
+        sentences([row("base", 0.5, 0)], gaps([])) == [] and sentences([{"method": "sft", "seeds": 1}], gaps([])) == []
+    )
+
+
+# --- the figure and the document
+
+
+def test_the_figure_stands_alone_and_its_names_meet_nothing(tmp_path):
+    rows = [row("base", 0.5, 0, 0, 0)] + [
+        row(name, 0.75 + at / 500, 1 + at / 50) for at, name in enumerate(list(NAMES)[1:])
+    ]
+    drawn = figure.draw(
+        rows, [{"method": "sft", "seed": 0, "win_rate": 0.8, "kl_from_base": 2.0}], "SFT & <all> the rest", "3 seeds"
+    )
+    tree = xml.fromstring(drawn)
+    assert "href" not in drawn and "url(" not in drawn and "script" not in drawn
+    texts = [node.text for node in tree.iter() if node.tag.endswith("text")]
+    assert set(NAMES.values()) <= set(texts) and "SFT & <all> the rest" in texts
+    assert "50% [50%, 50%]" in tree.get("aria-label") and "RAHF-Dual" in tree.get("aria-label")
+    boxes = []
+    for group in tree:
+        for node in group:
+            if node.tag.endswith("text") and node.get("class") == "n":
+                left, middle = float(node.get("x")), float(node.get("y")) - 4
+                boxes.append((left, middle - 7, left + 6.6 * len(node.text), middle + 7))
+    assert len(boxes) == len(rows)
+    for at, one in enumerate(boxes):
+        assert one[0] >= 0 and one[2] <= figure.WIDTH
+        for other in boxes[at + 1 :]:
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_the_document_holds_the_table_whatever_it_says(tmp_path):
+    pooled = [row("base", 0.5, 0, 0, 0), row("sft", 0.75, 1.0)]
+    broken = {"method": "scit", "seed": 0, "win_rate": None, "error": "Step 1 taught the model no preference."}
+    result = {
+        "command": "python -m workbench study", "finding": ["It is so."], "title": "It is so.", "setting": "Model demo.",
+        "pooled": pooled, "rows": [*[one | {"seed": 0} for one in pooled], broken],
+    }  # fmt: skip
+    report.write(result, "<svg/>", tmp_path / "docs" / "study.md")
+    text = (tmp_path / "docs" / "study.md").read_text()
+    assert "| SFT | 75.0% [72.0%, 78.0%] | 90.0% [80.0%, 100.0%] | 1.00 [0.90, 1.10] | 100 | 1.00 |" in text
+    assert (
+        "Step 1 taught" in text and "(study.svg)" in text and (tmp_path / "docs" / "study.svg").read_text() == "<svg/>"
+    )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="could not be written"):
+        report.write(result, "", tmp_path / "file" / "study.md")
+
+
+# --- the whole
+
+
+def test_a_study_goes_on_where_it_was_broken_off(tmp_path, capfd):
+    where = saved(tmp_path, tiny_model())
+    config = where | {"methods": ["prompt", "sft", "dual"], "seeds": 1, "settings": QUICK | {"force": True}}
+    run = create("study", config | {"doc": str(tmp_path / "study.md"), "device": "cpu"})
+    members = run.path / "members"
+
+    def first_is_done():
+        made = read_run(members / "sft-0")
+        return made is not None and made.state == "finished"
+
+    with pytest.raises(Stopped):
+        studying.study(run.config(), run.path, Progress(None, first_is_done))
+    ended = read_run(members / "sft-0").status()["ended"]
+    second = read_run(members / "dual-0")
+    assert second is None or not second.active()  # nothing is left at work
+    code = main(["resume", run.id, "--json"])
+    result = json.loads(capfd.readouterr().out)
+    assert code == 0 and read_run(members / "sft-0").status()["ended"] == ended  # not repeated
+    assert [(one["method"], one["seed"]) for one in result["rows"]] == [
+        (name, 0) for name in ("base", "prompt", "sft", "dual")
+    ]
+    assert all(one.keys() >= ROW for one in result["rows"])
+    trained = {one["method"]: one for one in result["rows"]}
+    assert trained["sft"]["peak_memory_bytes"] > 10**8 and trained["sft"]["cpu_seconds"] > 1
+    assert (
+        trained["base"]["win_rate"] == 0.5 and trained["base"]["kl_from_base"] == 0 < trained["prompt"]["kl_from_base"]
+    )
+    assert (
+        xml.parse(result["figure"]).getroot().tag.endswith("svg")
+        and "| RAHF-Dual |" in (tmp_path / "study.md").read_text()
+    )
+    assert [one.id for one in list_runs(all=True)] == [run.id]  # members stand in no list
+    own = read_run(members / "sft-0").status()["result"]["held_out"]["aligned"]
+    assert trained["sft"]["kl_from_base"] == pytest.approx(own["kl_from_base"], rel=1e-3)  # as it judged itself
+
+
+def test_pooled_rows_are_those_of_the_answers():
+    groups = [f"prompt {at}" for at in range(20)]
+    rng, rows, each = np.random.default_rng(0), [], []
+    for seed in range(3):
+        wins = (rng.random(20) < 0.8).astype(float)
+        each.append({"win_rate": wins.tolist(), "kl_from_base": rng.random(20).tolist(), "groups": groups})
+        rows.append({"method": "sft", "seed": seed, "pairs": 20, "seconds": 10.0 * seed, "cpu_seconds": None})
+        rows[-1] |= {"win_rate": wins.mean(), "kl_from_base": 0.0, "peak_memory_bytes": 10 + seed}
+        rows[-1] |= {"win_rate_lc": 0.7 + seed / 10, "win_rate_lc_low": 0.6, "win_rate_lc_high": 0.95}
+    found = pool(rows, each)
+    assert found["win_rate"] == pytest.approx(np.mean([one["win_rate"] for one in each]))
+    assert found["kl_from_base_low"] < found["kl_from_base"] < found["kl_from_base_high"]
+    assert (found["seconds"], found["cpu_seconds"], found["peak_memory_bytes"]) == (10.0, None, 12)
+    assert found["win_rate_lc"] == pytest.approx(0.8) and found["win_rate_lc_low"] < 0.6  # seeds that disagree
+    assert "preferred" not in found
+
+
+# --- the verb
+
+
+def test_the_verb_hands_over_what_was_asked(monkeypatch, capfd):
+    asked = []
+
+    def work(run, **how):
+        asked.append((run.kind, run.config()))
+        return {"run": run.id, "rows": [], "pooled": [], "finding": [], "setting": "s", "figure": None}
+
+    monkeypatch.setattr("workbench.cli.study.work_on", work)
+    assert (
+        main(["study", "--methods", "sft,dual", "--seeds", "2", "--seed", "5", "--steps", "9", "--set", "beta=0.3"])
+        == 0
+    )
+    ((kind, config),) = asked
+    assert kind == "study" and config["methods"] == ["sft", "dual"] and config["model"] == config["pairs"] == "demo"
+    assert config["settings"] == {"align_steps": 9, "beta": 0.3}
+    plan = studying.Plan.of(config)
+    assert plan.methods == ("base", "sft", "dual") and plan.seeds == (5, 6) and plan.test == "demo:test"
+    assert plan.config_of("dual", 5)["align_steps"] == 9 and "beta" not in plan.config_of("dual", 5)
+    assert plan.config_of("sft", 6) | {"beta": 0.3, "seed": 6} == plan.config_of("sft", 6)
+    for words in (
+        ["--methods", "ppo"],
+        ["--seeds", "0"],
+        ["--set", "beta=0"],
+        ["--limit", "x"],
+        ["--set", "method=scit"],
+    ):
+        assert main(["study", *words]) == 2
+    assert len(asked) == 1 and "Traceback" not in capfd.readouterr().err
+
+
+def test_too_few_pairs_are_told_before_anything_is_trained(tmp_path, capfd):
+    (tmp_path / "few.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"{n}?", "chosen": "a", "rejected": "b"}) for n in range(4))
+    )
+    assert main(["study", "--pairs", str(tmp_path / "few.jsonl")]) == 2
+    assert "at least 8 pairs" in capfd.readouterr().err and list_runs(all=True) == []
