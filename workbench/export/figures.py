@@ -182,7 +182,7 @@ def _looks(events: Sequence[dict[str, Any]]) -> Figure | None:
 
 def _calibration(found: dict[str, Any] | None) -> list[Figure]:
     points = (found or {}).get("points") or []
-    if len(points) < 2:
+    if len(points) < 2 or "leaning" not in points[0]:  # runs of older versions measured another gain
         return []
     chosen = min(points, key=lambda one: abs(one["alpha"] - found["chosen"]))
     across = axis("Relative strength", [one["relative_strength"] for one in points], 0.0)
