@@ -31,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Blocks are built: nothing leaves the machine
     gc.disable()  # importing gradio makes a million objects that stay: looking through them again costs a fifth of it
-    from workbench.ui import frame, theme
+    from workbench.ui import frame, sharing, theme
 
     theme.serve_static()
     page = frame.build().queue(default_concurrency_limit=8)
-    page.launch(
+    app, _, _ = page.launch(
         server_name=options.host,
         server_port=options.port,
         inbrowser=options.open,
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ssr_mode=False,
         prevent_thread_lock=True,
     )
+    sharing.mount(app)
     gc.freeze()
     gc.enable()
     threading.Thread(target=tend_runs, name="queue", daemon=True).start()

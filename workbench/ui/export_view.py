@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from workbench.jsonfile import read_json
-from workbench.ui import align_view, charts, context, votes
+from workbench.ui import align_view, charts, context, making, quota, votes
 
+MADE = ("merged", "gguf")  # what takes a while, is made once, and then lies in the run's folder
 RESULTS = (  # title, key, digits
     ("Preferred answers", "preferred", 2),
     ("Win rate against base", "win_rate", 2),
@@ -48,11 +50,11 @@ def about(status: dict[str, Any]) -> str:
     return "Every file carries the settings and the held-out numbers, so that the result can be checked and repeated."
 
 
-def merged_of(run: Any) -> Path | None:
-    """The folder of the merged model, None without one or if the adapter has changed since (the run went on)."""
-    made = read_json(run.path / "exports" / "merged.json") or {}
-    folder = run.path / "exports" / "merged"
-    return folder if made.get("adapter") == adapter_mark(run) and (folder / "config.json").exists() else None
+def made_of(run: Any, kind: str) -> Path | None:
+    """The folder of what was made of a run ("merged", "gguf"), None without one or if the adapter has changed since."""
+    made = read_json(run.path / "exports" / f"{kind}.json") or {}
+    folder = run.path / "exports" / kind
+    return folder if made.get("adapter") == adapter_mark(run) and (folder / "README.md").exists() else None
 
 
 def adapter_mark(run: Any) -> int | None:
@@ -64,48 +66,90 @@ def adapter_mark(run: Any) -> int | None:
 
 
 def takes(run: Any, status: dict[str, Any], visitor: str) -> dict[str, dict[str, Any]]:
-    """The rows: what each thing is, and how big it is where it lies on disk already."""
+    """The rows: what each thing is, for whom, and how big it is where it lies on disk already; ``off`` says why a thing
+    cannot be had."""
     result, config = result_of(run, status), run.config()
-    top = max(result.get("layers") or [0])
+    partial = result.get("partial")
+    kept = f" of {partial['steps']} of {partial['of']} steps" if partial else ""
+    top = f", for blocks 0 to {max(result['layers'])}" if result.get("layers") else ""
     code = {"text": "PeftModel.from_pretrained", "as": "mono"}
-    merged = merged_of(run)
-    made = size_of(merged) if merged else (0, 0)
+    rows = {
+        "adapter": (
+            "box",
+            "Adapter",
+            [f"A plain PEFT LoRA{kept}, rank {config.get('lora_rank')}{top}. Loads with ", code, "."],
+            size_text(*size_of(run.adapter)),
+        ),
+        "merged": (
+            "page",
+            "Merged model",
+            "Base and adapter in one: loads like any model, answers as the aligned side does.",
+            "",
+        ),
+        "gguf": ("page", "GGUF", "The merged model in one file, for llama.cpp and what builds on it.", ""),
+        "vectors": (
+            "next",
+            "Control vectors",
+            "The run’s shift in each block, for steering the base: safetensors, and GGUF where llama.cpp can take it.",
+            size_text(quota.bytes_of(run.path / "steering.safetensors"), 1),
+        ),
+        "report": (
+            "report",
+            "Report",
+            "One HTML page: figures that answer, training, answers by look. Opens offline.",
+            "",
+        ),
+        "notebook": (
+            "again",
+            "Notebook",
+            "A script and notebooks that repeat the run with public packages, its pairs beside them.",
+            "",
+        ),
+        "pairs": _pairs_row(run, result, visitor),
+    }
+    off = _off(run, config, result)
+    return {
+        name: {"icon": icon, "title": title, "text": text, "size": size}
+        | _making(run, name)
+        | ({"off": off[name]} if name in off else {})
+        for name, (icon, title, text, size) in rows.items()
+    }
+
+
+def _pairs_row(run: Any, result: dict[str, Any], visitor: str) -> tuple[str, str, str, str]:
     cast = len(votes.votes_of(run.path, visitor))
     pairs = result.get("pairs") or {}
     count = sum(pairs.values()) if isinstance(pairs, dict) else 0
     voted = f", and your {cast} blind vote{'s' if cast != 1 else ''}" if cast else ""
-    partial = result.get("partial")
-    kept = f" of {partial['steps']} of {partial['of']} steps" if partial else ""
-    return {
-        "adapter": {
-            "icon": "box",
-            "title": "Adapter",
-            "size": size_text(*size_of(run.adapter)),
-            "text": [
-                f"A plain PEFT LoRA{kept}, rank {config.get('lora_rank')}, for blocks 0 to {top}. Loads with ",
-                code,
-                ".",
-            ],
-        },
-        "merged": {
-            "icon": "page",
-            "title": "Merged model",
-            "size": size_text(*made) or "made on demand",
-            "text": "Base and adapter in one: loads like any model and answers as the aligned side does.",
-        },
-        "report": {
-            "icon": "report",
-            "title": "Report",
-            "size": "",
-            "text": "One HTML page: settings, held-out numbers and answers side by side. Opens offline.",
-        },
-        "pairs": {
-            "icon": "rows",
-            "title": "Pairs and votes",
-            "size": f"{count} pairs" if count else "",
-            "text": f"The {count or ''} clean pairs with their split{voted}, as JSONL.".replace("  ", " "),
-        },
-    }
+    text = f"The {count or ''} clean pairs with their split{voted}, as JSONL.".replace("  ", " ")
+    return "rows", "Pairs and votes", text, f"{count} pairs" if count else ""
+
+
+def _off(run: Any, config: dict[str, Any], result: dict[str, Any]) -> dict[str, str]:
+    """Why things cannot be had of this run, by their name."""
+    found = {}
+    if config.get("quantization", "none") != "none":
+        found["merged"] = "The base is held in few bits: an adapter cannot be merged into it exactly."
+        found["gguf"] = found["merged"]
+    elif find_spec("gguf") is None:
+        found["gguf"] = "Needs the package gguf on the server: pip install gguf."
+    if not (run.path / "steering.safetensors").exists():
+        found["vectors"] = "This run’s method moves no states, so there are none."
+    if result.get("method") not in ("scit", "dual"):
+        found["notebook"] = "The script repeats RAHF (SCIT, Dual); this run’s config.yaml repeats it from the terminal."
+    return found
+
+
+def _making(run: Any, kind: str) -> dict[str, Any]:
+    """What a row says beyond its text, of a thing that takes a while to make."""
+    if kind not in MADE:
+        return {}
+    if (now := making.look(run.id, kind)) is not None and now.working:
+        return {"size": now.said(), "share": now.step / now.total if now.total else None, "busy": True}
+    folder = made_of(run, kind)
+    if folder is not None:
+        return {"size": size_text(*size_of(folder))}
+    return {"size": "made on demand"} | ({"trouble": now.error} if now is not None and now.error else {})
 
 
 def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import gradio as gr
 
 from workbench.errors import UserError
 from workbench.jsonfile import write_json
-from workbench.ui import context, export_view, html, quota, state, votes
+from workbench.progress import Progress
+from workbench.ui import context, export_share, export_view, html, making, quota, state, votes
 from workbench.ui.model_panel import Job
 from workbench.ui.page import Page
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+ROWS = ("adapter", "merged", "gguf", "vectors", "report", "notebook", "pairs")
+MAKE = {"merged": "Merge", "gguf": "Write GGUF"}
 NO_TOKEN = "Needs a token with write access: paste one from your Hub settings. It is used once and kept nowhere."
 READY = "The token is used for this push and kept nowhere."
 
@@ -46,28 +50,29 @@ class Step:
                 )
         self.rows: dict[str, gr.HTML] = {}
         self.buttons: dict[str, gr.Button] = {}
+        self.makes: dict[str, gr.Button] = {}
         with gr.Row(elem_classes="rw-row"):
             with gr.Column(scale=3):
                 with gr.Column(elem_classes=["rw-panel", "rw-takes"], elem_id="rw-take"):
-                    for name, label in (
-                        ("adapter", "Download"),
-                        ("merged", "Merge"),
-                        ("report", "Download"),
-                        ("pairs", "Download"),
-                    ):
-                        with gr.Row(elem_classes="rw-take"):
-                            self.rows[name] = html.view("export-take")
-                            self.buttons[name] = gr.Button(label, elem_classes="i-download", elem_id=f"rw-take-{name}")
-                            if name == "merged":
-                                self.merged = gr.Button(
-                                    "Download", elem_classes="i-download", visible=False, elem_id="rw-take-merged-file"
-                                )
+                    for name in ROWS:
+                        self._row(name)
+                self.timer = gr.Timer(1.0, active=False)
                 with gr.Column(elem_classes="rw-panel", elem_id="rw-hub"):
                     self._hub()
+                self.sharing = export_share.Panel(page, chosen)
                 self.repeat = html.view("export-repeat", elem_id="rw-export-repeat", elem_classes="rw-fill")
             with gr.Column(scale=2):
                 self.card = html.view("export-card", elem_id="rw-export-card", elem_classes="rw-fill")
         self._wire()
+
+    def _row(self, name: str) -> None:
+        with gr.Row(elem_classes="rw-take"):
+            self.rows[name] = html.view("export-take")
+            if name in export_view.MADE:
+                self.makes[name] = gr.Button(MAKE[name], elem_id=f"rw-make-{name}")
+            self.buttons[name] = gr.Button(
+                "Download", elem_classes="i-download", visible=name not in export_view.MADE, elem_id=f"rw-take-{name}"
+            )
 
     def _hub(self) -> None:
         html.markup(
@@ -94,14 +99,17 @@ class Step:
 
     def _wire(self) -> None:
         page = self.page
-        outputs = [self.head, *self.rows.values(), self.buttons["merged"], self.merged, self.repeat, self.card]
-        page.on_show("export", self.show, outputs)
+        takes = [*self.rows.values(), *self.buttons.values(), *self.makes.values(), self.timer]
+        page.on_show("export", self.show, [self.head, *takes, *self.sharing.shown, self.repeat, self.card])
         page.download(self.everything.click, self.all_of_it)
-        page.download(self.buttons["adapter"].click, self.adapter)
+        for name in ("adapter", "vectors", "notebook"):
+            page.download(self.buttons[name].click, partial(self.zipped_kind, kind=name))
         page.download(self.buttons["report"].click, self.report)
         page.download(self.buttons["pairs"].click, self.pairs)
-        page.download(self.merged.click, self.merged_file)
-        page.on(self.buttons["merged"].click, self.merge, None, outputs, concurrency_id="gpu", concurrency_limit=1)
+        for name, button in self.makes.items():
+            page.download(self.buttons[name].click, partial(self.made_file, kind=name))
+            page.on(button.click, partial(self.make, kind=name), None, takes, queue=False)
+        page.on(self.timer.tick, self.watch, None, takes, quiet=True, concurrency_limit=None, trigger_mode="once")
         page.on(self.token.change, self.tokened, self.token, [self.push, self.pushed], quiet=True, queue=False)
         page.on(
             self.push.click,
@@ -117,62 +125,69 @@ class Step:
         run = chosen(visitor)
         status = run.status()
         name = context.run_name(status)
-        rows = export_view.takes(run, status, visitor)
-        whole = export_view.merged_of(run) is not None
-        return {
-            self.head: html.value({"title": f"{name} is ready to take away", "sub": export_view.about(status)}),
-            **{part: html.value(rows[key]) for key, part in self.rows.items()},
-            self.buttons["merged"]: gr.Button(visible=not whole),
-            self.merged: gr.Button(visible=whole),
-            self.repeat: html.value(export_view.commands(run, status)),
-            self.card: html.value(export_view.card(run, status, card_text(run))),
-        }
+        return (
+            {
+                self.head: html.value({"title": f"{name} is ready to take away", "sub": export_view.about(status)}),
+                self.repeat: html.value(export_view.commands(run, status)),
+                self.card: html.value(export_view.card(run, status, card_text(run))),
+            }
+            | self.taken(visitor, run)
+            | self.sharing.updates(visitor, run)
+        )
+
+    def taken(self, visitor: str, run: Any) -> dict[Any, Any]:
+        """The rows as they stand now, their buttons, and whether anything is to be watched."""
+        rows = export_view.takes(run, run.status(), visitor)
+        updates: dict[Any, Any] = {part: html.value(rows[key]) for key, part in self.rows.items()}
+        for name, button in self.buttons.items():
+            updates[button] = gr.Button(interactive="off" not in rows[name])
+        for name, button in self.makes.items():
+            whole, busy = export_view.made_of(run, name) is not None, "busy" in rows[name]
+            updates[button] = gr.Button(
+                "Cancel" if busy else MAKE[name], visible=busy or not whole, interactive="off" not in rows[name]
+            )
+            updates[self.buttons[name]] = gr.Button(visible=whole and not busy)
+        return updates | {self.timer: gr.Timer(active=making.working(run.id))}
+
+    def watch(self, visitor: str) -> dict[Any, Any]:
+        """How far what is being made has come."""
+        return self.taken(visitor, chosen(visitor))
 
     # -- downloads -----------------------------------------------------------------------------------------------------
 
-    def adapter(self, visitor: str) -> Path:
-        """The adapter with its card, zipped."""
+    def zipped_kind(self, visitor: str, kind: str) -> Path:
+        """What is written at once: adapter, vectors or notebook, zipped."""
         from workbench.export import export
 
         run = chosen(visitor)
-        to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / "adapter"
-        export(run.path, to)
-        return zipped(to, f"{context.run_name(run.status())}-adapter.zip")
+        if reason := export_view.takes(run, run.status(), visitor)[kind].get("off"):
+            raise UserError(reason)
+        state.import_engine()
+        to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / kind
+        export(run.path, to, kinds=[kind], scores=scores_of(visitor))
+        return zipped(to, f"{context.run_name(run.status())}-{kind}.zip")
 
-    def merge(self, visitor: str) -> Iterator[dict[Any, Any]]:
-        """Merge adapter and base in a thread, the seconds counted; the result stays in the run's folder."""
-        from workbench.export import export
-
+    def make(self, visitor: str, kind: str) -> dict[Any, Any]:
+        """Begin to make the merged model or the GGUF file, or cancel it; what was made stays in the run's folder."""
         run = chosen(visitor)
-        to = run.path / "exports" / "merged"
-        row = export_view.takes(run, run.status(), visitor)["merged"]
-
-        def work() -> None:
-            partial, made_from = to.with_name("merged.partial"), export_view.adapter_mark(run)
-            shutil.rmtree(partial, ignore_errors=True)
-            export(run.path, partial, merge=True)
-            shutil.rmtree(to, ignore_errors=True)
-            partial.rename(to)
-            write_json(to.with_name("merged.json"), {"adapter": made_from})
-
+        if (now := making.look(run.id, kind)) is not None and now.working:
+            making.cancel(run.id, kind)
+            return self.taken(visitor, run)
+        if reason := export_view.takes(run, run.status(), visitor)[kind].get("off"):
+            raise UserError(reason)
         quota.need(visitor)
-        to.parent.mkdir(exist_ok=True)
-        job = Job(work)
-        for seconds in job.wait():
-            yield {
-                self.rows["merged"]: html.value(row | {"size": f"merging, {seconds:.0f} s"}),
-                self.buttons["merged"]: gr.Button(interactive=False),
-            }
-        job.result()
-        yield self.show(visitor) | {self.buttons["merged"]: gr.Button(visible=False, interactive=True)}
+        making.start(run.id, kind, partial(write, run, kind, scores_of(visitor)))
+        return self.taken(visitor, run)
 
-    def merged_file(self, visitor: str) -> Path:
-        """The merged model, zipped without compressing (weights do not shrink)."""
+    def made_file(self, visitor: str, kind: str) -> Path:
+        """What was made, zipped without compressing (weights do not shrink)."""
         run = chosen(visitor)
-        folder = export_view.merged_of(run)
+        folder = export_view.made_of(run, kind)
         if folder is None:
-            raise UserError("There is no merged model yet: press Merge first.")
-        return zipped(folder, f"{context.run_name(run.status())}-merged.zip", pack=False)
+            raise UserError(
+                f"There is no {export_view.takes(run, run.status(), visitor)[kind]['title']} yet: press {MAKE[kind]} first."
+            )
+        return zipped(folder, f"{context.run_name(run.status())}-{kind}.zip", pack=False)
 
     def report(self, visitor: str) -> Path:
         """The run's report: one HTML page."""
@@ -180,7 +195,7 @@ class Step:
 
         run = chosen(visitor)
         to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / f"{context.run_name(run.status())}-report.html"
-        to.write_text(report(run.path), encoding="utf-8")
+        to.write_text(report(run.path, scores_of(visitor)), encoding="utf-8")
         return to
 
     def pairs(self, visitor: str) -> Path:
@@ -202,19 +217,23 @@ class Step:
         return zipped(to, f"{context.run_name(run.status())}-pairs.zip")
 
     def all_of_it(self, visitor: str) -> Path:
-        """All of the above (the merged model only if it was made), one zip."""
+        """All of the above (merged model and GGUF only if they were made), one zip."""
         name = context.run_name(chosen(visitor).status())
         to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / name
         to.mkdir()
-        for made in (self.adapter(visitor), self.report(visitor), self.pairs(visitor)):
+        run = chosen(visitor)
+        rows = export_view.takes(run, run.status(), visitor)
+        kinds = [kind for kind in ("adapter", "vectors", "notebook") if "off" not in rows[kind]]
+        parts = [self.zipped_kind(visitor, kind) for kind in kinds]
+        for made in (*parts, self.report(visitor), self.pairs(visitor)):
             if made.suffix == ".zip":
                 shutil.unpack_archive(made, to / made.stem.rpartition("-")[2])
                 shutil.rmtree(made.parent, ignore_errors=True)
             else:
                 shutil.copyfile(made, to / made.name)
-        merged = export_view.merged_of(chosen(visitor))
-        if merged is not None:
-            shutil.copytree(merged, to / "merged")
+        for kind in export_view.MADE:
+            if (folder := export_view.made_of(run, kind)) is not None:
+                shutil.copytree(folder, to / kind)
         return zipped(to, f"{name}.zip")
 
     # -- the Hub -------------------------------------------------------------------------------------------------------
@@ -244,6 +263,31 @@ class Step:
             yield blank | {self.pushed: said(NO_TOKEN)}
             raise
         yield blank | {self.pushed: said(f"Pushed to {wanted}.")}
+
+
+def write(run: Any, kind: str, scores: Path | None, progress: Progress) -> None:
+    """Make ``exports/<kind>`` of a run, whole or not at all, and write down of which adapter it is."""
+    from workbench.export import export
+
+    to = run.path / "exports" / kind
+    begun, made_from = to.with_name(f"{kind}.partial"), export_view.adapter_mark(run)
+    shutil.rmtree(begun, ignore_errors=True)
+    to.parent.mkdir(exist_ok=True)
+    try:
+        export(run.path, begun, kinds=[kind], scores=scores, progress=progress)
+        progress("save", message="Putting it in its place")
+        shutil.rmtree(to, ignore_errors=True)
+        begun.rename(to)
+        write_json(to.with_name(f"{kind}.json"), {"adapter": made_from})
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+def scores_of(visitor: str) -> Path | None:
+    """The folder of the visitor's scores of blocks, whose pictures a report may show; None without any."""
+    workspace = state.open_workspace(visitor)
+    run = state.run_of(workspace, workspace.separability_run) if workspace.separability_run else None
+    return run.path if run is not None else None
 
 
 def _push(run: Any, repository: str, private: bool, token: str) -> None:

@@ -9,8 +9,30 @@
 
   rw.kit.show('export-take', (data) => {
     const { el, icon, words } = kit();
-    return el('div', { class: 'taken' }, el('span', { class: 'ic' }, icon(data.icon, 18)),
-      el('div', { class: 'what' }, el('h3', null, data.title), el('p', null, words(data.text))), el('span', { class: 'sm q nw sz', role: 'status' }, data.size));
+    return el('div', { class: 'taken' + (data.off ? ' off' : '') }, el('span', { class: 'ic' }, icon(data.icon, 18)),
+      el('div', { class: 'what' }, el('h3', null, data.title), el('p', null, words(data.text)),
+        data.off && el('p', { class: 'why' }, data.off), data.trouble && el('p', { class: 'trouble', role: 'alert' }, data.trouble),
+        data.busy && el('div', { class: 'going' }, el('i', { style: data.share === null || data.share === undefined ? 'width:8%' : `width:${Math.round(100 * data.share)}%` }))),
+      el('span', { class: 'sm q sz' + (data.busy ? '' : ' nw'), role: 'status' }, data.size));
+  });
+
+  rw.kit.show('export-links', (data, local) => {
+    const { el, icon } = kit();
+    if (!data.links.length) return el('p', { class: 'sm q' }, 'No links yet.');
+    return el('ul', { class: 'links', 'aria-label': 'Links' }, data.links.map((one) => {
+      const url = new URL(one.path.slice(1), location.origin + location.pathname).href;
+      return el('li', { 'data-key': one.id, class: one.fresh ? 'fresh' : null },
+        el('div', null, el('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, one.title), el('p', { class: 'sm q' }, one.about)),
+        el('div', { class: 'do' }, el('button', { type: 'button', class: 'btn sm', 'data-copy': url, 'aria-label': 'Copy the link to ' + one.title }, icon('copy', 14), local.copied === url ? 'Copied' : 'Copy link'),
+          el('button', { type: 'button', class: 'btn sm', 'data-act': 'revoke', 'data-share': one.id, 'aria-label': 'Take back the link to ' + one.title }, 'Take back')));
+    }));
+  }, ({ host, local, redraw }) => {
+    host.addEventListener('click', async (event) => {
+      const press = event.target.closest('[data-copy]');
+      if (!press) return;
+      try { await navigator.clipboard.writeText(press.dataset.copy); } catch { return; }
+      local.copied = press.dataset.copy; redraw();
+    });
   });
 
   rw.kit.show('export-repeat', (data, local) => {
