@@ -15,7 +15,7 @@ from typing import Any
 from workbench.baselines import NAMES, RAHF
 
 WIDTH, HEIGHT = 760, 460
-LEFT, RIGHT, TOP, BOTTOM = 56, 24, 74, 58
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 92, 58
 LETTER, LINE = 6.6, 15  # the size a label is taken to have, in pixels
 COLOURS = {  # light, dark: the page's own tokens
     "bg": ("#ffffff", "#15181b"),
@@ -27,7 +27,8 @@ COLOURS = {  # light, dark: the page's own tokens
 }
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:var(--quiet)}.t{font-size:14px;font-weight:600;fill:var(--ink)}"
-    ".g{stroke:var(--line)}.h{stroke:var(--quiet);stroke-dasharray:3 3}.n{font-size:13px;fill:var(--c)}"
+    ".g{stroke:var(--line)}.h{stroke:var(--quiet);stroke-dasharray:3 3}"
+    ".o{stroke:var(--quiet);stroke-width:.7}.n{font-size:13px;fill:var(--c)}"
     ".p{fill:var(--c)}.w{stroke:var(--c);stroke-width:1.5;opacity:.6}.s{fill:none;stroke:var(--c);opacity:.55}"
     ".ink{--c:var(--ink)}.base{--c:var(--base)}.aligned{--c:var(--aligned)}"
 )
@@ -44,7 +45,7 @@ def draw(pooled: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], title
         f"<rect width='{WIDTH}' height='{HEIGHT}' fill='var(--bg)'/>",
         *(
             f"<text class='t' x='12' y='{22 + 18 * at}'>{escape(line)}</text>"
-            for at, line in enumerate(textwrap.wrap(title, 104, max_lines=2, placeholder=" ..."))
+            for at, line in enumerate(textwrap.wrap(title, 88, max_lines=3, placeholder=" ..."))
         ),
         *plot.frame(),
         f"<text x='{LEFT}' y='{HEIGHT - 6}'>{escape(note)}</text>",
@@ -73,17 +74,21 @@ class _Plot:
         shown = [*pooled, *self.rows]
         self.most = 1.05 * max([row.get("kl_from_base_high") or row["kl_from_base"] for row in shown] + [0.1])
         lowest = min([row["win_rate_low"] for row in pooled] + [row["win_rate"] for row in shown] + [0.5])
-        self.low = max(0.0, math.floor(lowest * 10 - 1e-9) / 10)
+        highest = max([row["win_rate_high"] for row in pooled] + [row["win_rate"] for row in shown] + [0.6])
+        self.low, self.high = (
+            max(0.0, math.floor(lowest * 10 - 1e-9) / 10),
+            min(1.0, math.ceil(highest * 10 + 1e-9) / 10),
+        )
 
     def x(self, kl: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * math.sqrt(max(0.0, kl) / self.most)
 
     def y(self, rate: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (rate - self.low) / (1 - self.low))
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (rate - self.low) / (self.high - self.low))
 
     def frame(self) -> list[str]:
         parts, bottom = [], HEIGHT - BOTTOM
-        for tenth in range(round(self.low * 10), 11, 1 if self.low >= 0.4 else 2):
+        for tenth in range(round(self.low * 10), round(self.high * 10) + 1):
             at = self.y(tenth / 10)
             parts.append(
                 f"<line class='{'h' if tenth == 5 else 'g'}' x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{at:.1f}' y2='{at:.1f}'/>"
@@ -130,6 +135,8 @@ class _Plot:
     def names(self) -> list[str]:
         """Each name beside its point, where it meets no point, no whisker and no other name."""
         boxes = [box for row in self.pooled for box in self._taken(row)]
+        boxes += [(self.x(row["kl_from_base"]) - 3, self.y(row["win_rate"]) - 3, 6, 6) for row in self.rows]
+        boxes.append((LEFT, self.y(0.5) - 1, WIDTH, 2))
         parts = []
         for row in sorted(self.pooled, key=lambda row: row["kl_from_base"]):
             name = NAMES[row["method"]]
@@ -150,7 +157,7 @@ class _Plot:
             middle = top + LINE / 2
             if abs(middle - y) > LINE:  # too far to be read as its point's own
                 end = left if left > x else left + wide
-                parts.append(f"<line class='g' x1='{x:.1f}' y1='{y:.1f}' x2='{end:.1f}' y2='{middle:.1f}'/>")
+                parts.append(f"<line class='o' x1='{x:.1f}' y1='{y:.1f}' x2='{end:.1f}' y2='{middle:.1f}'/>")
             text = f"<text class='n' x='{left:.1f}' y='{middle + 4:.1f}'>{escape(name)}</text>"
             parts.append(f"<g class='{colour(row['method'])}'>{text}</g>")
         return parts

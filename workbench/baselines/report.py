@@ -25,9 +25,10 @@ HOW = """## How it was measured
 - **Same pairs.** Every method got the same training pairs of a seed (RAHF halves them between its step 1 and its steps 2
   and 3, the others learn from both halves) and nobody saw the pairs it is judged by.
 - **Same budget** means the same optimiser steps and the same number of answers in a loss, each counted as often as it is
-  seen: steps 1 and 3 of RAHF together (RAHF-Dual sees as many answers in more steps). It is not the same time: SCIT reads every answer of step 1 under both instructions,
-  steps 2 and 3 read the pairs without gradient, calibration answers prompts, and DPO asks the base at every step; so time
-  and memory stand beside. Prompt and base train nothing; steering reads the pairs once and tries strengths.
+  seen: steps 1 and 3 of RAHF together (RAHF-Dual sees as many answers in more steps). It is not the same time: SCIT reads
+  every answer of step 1 under both instructions, steps 2 and 3 read the pairs without gradient, calibration answers
+  prompts, and DPO asks the base at every step; so time and memory stand beside. Prompt and base train nothing; steering
+  reads the pairs once and tries strengths.
 - **Same adapter shape** (LoRA on all linear layers, the same rank); RAHF's reaches only up to its deepest target block.
 - **Methods.** SFT: likelihood of the chosen answers. HIR: SFT of both answers, each after the instruction it fits; it
   answers after p+. DPO: TRL's trainer. Steering: mean difference of states, its strength by RAHF's own rule of calibration.
@@ -37,8 +38,8 @@ HOW = """## How it was measured
   temperature 1. **KL** is the exact divergence from the base (without any instruction) summed over each answer's tokens.
 - **Intervals** (95%) take prompts and seeds into account: seeds and prompts are crossed, the variance of the mean is that
   of a table with random rows and columns, with Satterthwaite's degrees of freedom; shares by Wilson at as many independent
-  answers as have that variance. Win rate at equal length and facts: between seeds, plus the whole variance within.
-  The verdict tells two methods apart by the interval of their difference on the same prompts and seeds, and calls RAHF
+  answers as have that variance. Win rate at equal length and facts: between seeds, plus the whole variance within. The
+  verdict tells two methods apart by the interval of their difference on the same prompts and seeds, and calls RAHF
   whichever of its two forms wins as often as the other at less KL.
 - **Time** is that of the whole run in a process of its own: from reading the pairs to its own held-out figures, loading
   included (CPU seconds where the machine tells them: other work on the machine does not count). **Memory** is that

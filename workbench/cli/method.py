@@ -173,7 +173,9 @@ def runs(options: Namespace) -> dict[str, Any]:
     found = []
     queue.tend()
     known = queue.entries()
-    for run in store.list_runs(all=options.all):
+    for run in store.list_runs(all=True):
+        if not (options.all or queue.fills_device(run)):
+            continue
         status = run.status()
         place = queue.place(run, known) if status["state"] == "queued" else None
         found.append({key: status.get(key) for key in keys} | {"path": str(run.path), "queue": place})
