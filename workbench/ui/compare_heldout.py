@@ -1,4 +1,5 @@
-"""Step 4, the lower half: runs judged on held-out pairs, in a process of its own."""
+"""Step 4, the lower half: runs judged together on held-out pairs, and other methods on the same pairs; each in a process of
+its own."""
 
 from __future__ import annotations
 
@@ -6,46 +7,83 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.ui import compare_runs, html, quota, state
+from workbench.ui import compare_baselines, compare_runs, compare_table, html, quota, state
 from workbench.ui.page import Page
 
 
 class Panel:
-    """The held-out table of the run chosen above, and what presses in it do."""
+    """The held-out table around the run chosen above, the baselines, and what presses in them do."""
 
     def __init__(self, page: Page, run: gr.Dropdown) -> None:
         self.view = html.view("compare-heldout", elem_id="rw-compare-heldout")
+        self.others = html.view("compare-baselines", elem_id="rw-compare-baselines")
         self.timer = gr.Timer(1.0, active=False)
-        self.parts = [self.view, self.timer]
+        self.parts = [self.view, self.others, self.timer]
         page.on(self.view.select, self.evaluate, run, self.parts, event=True)
+        page.on(self.others.select, self.press, run, self.parts, event=True)
         page.on(self.timer.tick, self.watch, run, self.parts, quiet=True, concurrency_limit=None)
 
     def updates(self, workspace: state.Workspace, run: Any) -> dict[Any, Any]:
         """The panel as it stands now."""
-        table, busy = compare_runs.table_of(workspace, run)
-        return {self.view: html.value(table), self.timer: gr.Timer(active=busy)}
+        held = compare_runs.read(workspace, run)
+        judges = compare_runs.judges_for(str(run.config().get("pairs") or ""))
+        table = compare_table.table(held, judges, workspace.settings.get("heldout") or {})
+        others, busy = compare_baselines.panel(workspace, run)
+        return {
+            self.view: html.value(table),
+            self.others: html.value(others),
+            self.timer: gr.Timer(active=held.busy or busy),
+        }
 
     def evaluate(self, visitor: str, sent: dict, run_id: str) -> dict[Any, Any]:
-        """Start (or stop) judging the run on its held-out pairs."""
-        from workbench.runs import store, worker
-
+        """Start or stop judging the ticked runs, or remember what was ticked and chosen."""
         run = compare_runs.finished(visitor, run_id)
         workspace = state.open_workspace(visitor)
-        judging = compare_runs.judging_of(workspace)
-        if sent.get("action") == "stop" and judging:
-            judging.request_stop()
-        elif sent.get("action") == "evaluate" and not (judging and judging.active()):
-            quota.need(visitor)
-            config = {"runs": [str(run.path)], "pairs": run.config()["pairs"]}
-            made = store.create("evaluate", config, owner=visitor)
-            worker.spawn(made)
-            kept = dict(workspace.settings.get("evaluations") or {})
-            workspace = state.keep_setting(visitor, evaluations=kept | {run.id: made.id}, evaluation=made.id)
+        action, held = sent.get("action"), compare_runs.read(workspace, run)
+        if action == "stop" and held.busy:
+            state.run_of(workspace, held.status["run"]).request_stop()
+        elif action == "pick":
+            workspace = self._keep(visitor, sent, held)
+        elif action == "evaluate" and not held.busy:
+            workspace = self._keep(visitor, sent, held)
+            workspace = self._start(visitor, sent, run, compare_runs.read(workspace, run))
         return self.updates(workspace, run)
 
-    def watch(self, visitor: str, run_id: str) -> dict[Any, Any]:
-        """How far the evaluation is."""
+    def _keep(self, visitor: str, sent: dict, held: compare_runs.Held) -> state.Workspace:
+        fit = [row["run"] for row in held.rows if row["same"]]
+        given = sent.get("picked") if isinstance(sent.get("picked"), list) else held.picked
+        kept = {"picked": [name for name in fit if name in given]}
+        kept |= {name: str(sent.get(name) or "")[:500] for name in ("judge", "where", "price")}
+        return state.keep_setting(visitor, heldout=kept)
+
+    def _start(self, visitor: str, sent: dict, run: Any, held: compare_runs.Held) -> state.Workspace:
+        from workbench.runs import store, worker
+
+        pairs = run.config()["pairs"]
+        config: dict[str, Any] = compare_runs.judge_of(sent, pairs)
+        # The chosen run first: the others are held against it, and a probe is made from its training pairs.
+        picked = sorted(held.picked, key=lambda name: name != run.id)
+        config |= {"runs": [str(compare_runs.finished(visitor, name).path) for name in picked], "pairs": pairs}
+        quota.need(visitor)
+        made = store.create(
+            "evaluate", {key: value for key, value in config.items() if value is not None}, owner=visitor
+        )
+        worker.spawn(made)
+        workspace = state.open_workspace(visitor)
+        before = state.run_of(workspace, workspace.settings.get("evaluation") or "")
+        shown = before.id if before and before.state == "finished" else workspace.settings.get("evaluated")
+        return state.keep_setting(visitor, evaluation=made.id, evaluated=shown)
+
+    def press(self, visitor: str, sent: dict, run_id: str) -> dict[Any, Any]:
+        """A press beside the baselines."""
         run = compare_runs.finished(visitor, run_id)
-        table, busy = compare_runs.table_of(state.open_workspace(visitor), run)
-        updates = {self.view: html.value(table)}
-        return updates if busy else updates | {self.timer: gr.Timer(active=False)}
+        compare_baselines.press(visitor, sent, run)
+        return self.updates(state.open_workspace(visitor), run)
+
+    def watch(self, visitor: str, run_id: str) -> dict[Any, Any]:
+        """How far the work is."""
+        run = compare_runs.finished(visitor, run_id)
+        updates = self.updates(state.open_workspace(visitor), run)
+        if updates[self.timer].active:
+            del updates[self.timer]  # or its second would begin anew
+        return updates

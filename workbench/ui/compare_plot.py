@@ -1,0 +1,87 @@
+"""Win rate against divergence from the base, as the JSON of the line chart in static/_kit.js."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.ui import charts
+
+
+def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Win rate against KL from the base, a point a model with both intervals; None for fewer than two models. ``points``:
+    {name, color, win_rate, kl_from_base} and their bounds."""
+    if len(points) < 2:
+        return None
+    top = charts.ceiling(
+        1.02 * max([point.get("kl_from_base_high") or point["kl_from_base"] for point in points] + [0.01])
+    )
+    worst = min(
+        point["win_rate_low"] if point.get("win_rate_low") is not None else point["win_rate"] for point in points
+    )
+    low = 0.5 if worst >= 0.5 else 0.0
+
+    def x(value: float) -> float:
+        return round(100 * min(1.0, max(0.0, value / top)), 2)
+
+    def y(value: float) -> float:
+        return round(100 * min(1.0, max(0.0, (value - low) / (1 - low))), 2)
+
+    lines, dots = [], []
+    for point in points:
+        at = x(point["kl_from_base"]), y(point["win_rate"])
+        if point["color"] != "base":
+            for along, place in (("kl_from_base", x), ("win_rate", y)):
+                ends = [
+                    place(point[f"{along}{end}"]) for end in ("_low", "_high") if point.get(f"{along}{end}") is not None
+                ]
+                if len(ends) == 2:
+                    line = [[end, at[1]] if along == "kl_from_base" else [at[0], end] for end in ends]
+                    lines.append({"points": line, "color": point["color"], "faint": True})
+        dots.append({"x": at[0], "y": at[1], "color": point["color"]})
+    best = max(points, key=lambda point: point["win_rate"])
+    return {
+        "name": "Win rate against KL from base",
+        "title": f"Win rate {best['win_rate']:.2f} costs {best['kl_from_base']:.2g} nats an answer",
+        "sub": "win rate against base, by KL from base in nats an answer; up and left is better",
+        "height": 220,
+        "x": [
+            {"at": 0.0, "text": "0", "edge": "first"},
+            {"at": 50.0, "text": f"{top / 2:.3g}"},
+            {"at": 100.0, "text": f"{top:.3g} nats", "edge": "last"},
+        ],
+        "y": charts.y_ticks(low, 1.0),
+        "lines": lines,
+        "refs": [{"at": y(0.5), "color": "base"}],
+        "dots": dots,
+        "labels": _labels(points, dots),
+        "table": {
+            "head": ["Model", "Win rate", "95% interval", "KL from base", "95% interval"],
+            "rows": [
+                [
+                    point["name"],
+                    f"{point['win_rate']:.3f}",
+                    charts.interval(point.get("win_rate_low"), point.get("win_rate_high"), 3),
+                    f"{point['kl_from_base']:.3f}",
+                    charts.interval(point.get("kl_from_base_low"), point.get("kl_from_base_high"), 3),
+                ]
+                for point in points
+            ],
+        },
+    }
+
+
+def _labels(points: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A name beside every point, on the side that has room, moved apart where they would stand on each other."""
+    found = []
+    for side in ("", "r"):
+        mine = [i for i, dot in enumerate(dots) if (dot["x"] > 55) == (side == "r")]
+        heights = charts.spread([dots[i]["y"] for i in mine], 9.0)
+        for i, height in zip(mine, heights, strict=True):
+            name = points[i]["name"]
+            text = name if len(name) <= 28 else name[:27].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+            shift = -2.0 if side else 2.0
+            found.append(
+                {"x": dots[i]["x"] + shift, "y": height, "side": side, "strong": text, "color": points[i]["color"]}
+            )
+    return found
