@@ -175,6 +175,9 @@ def test_the_document_holds_the_table_whatever_it_says(tmp_path):
         "command": "python -m workbench study", "finding": ["It is so."], "title": "It is so.", "setting": "Model demo.",
         "pooled": pooled, "rows": [*[one | {"seed": 0} for one in pooled], broken],
     }  # fmt: skip
+    result["paths"] = {
+        "sft": [{"step": step, "of": 10, "win_rate": 0.5 + step / 50, "kl_from_base": step / 10} for step in (0, 5, 10)]
+    }
     report.write(result, "<svg/>", tmp_path / "docs" / "study.md")
     text = (tmp_path / "docs" / "study.md").read_text()
     assert "| SFT | 75.0% [72.0%, 78.0%] | 90.0% [80.0%, 100.0%] | 1.00 [0.90, 1.10] | 100 | 1.00 |" in text
@@ -212,6 +215,7 @@ def test_a_study_goes_on_where_it_was_broken_off(tmp_path, capfd):
     ]
     assert all(one.keys() >= ROW for one in result["rows"])
     trained = {one["method"]: one for one in result["rows"]}
+    assert [look["step"] for look in result["paths"]["sft"]] == [0, 10] and set(result["paths"]) == {"sft", "dual"}
     assert trained["sft"]["peak_memory_bytes"] > 10**8 and trained["sft"]["cpu_seconds"] > 1
     assert (
         trained["base"]["win_rate"] == 0.5 and trained["base"]["kl_from_base"] == 0 < trained["prompt"]["kl_from_base"]

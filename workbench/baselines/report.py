@@ -75,6 +75,21 @@ def cell(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:.1%} [{low:.1%}, {high:.1%}]"
 
 
+WAY = (
+    "What the looks during training saw: win rate and KL on some of each seed's own held-out prompts, means over the seeds, "
+    "without intervals. It tells whether a method would have done with less. (For RAHF these are the steps of its step 3 alone.)"
+)
+
+
+def paths(found: dict[str, list[dict[str, Any]]]) -> str:
+    """The looks during training as Markdown."""
+    lines = ["| method | steps | win rate, KL after so many of them |", "| --- " * 3 + "|"]
+    for method, looks in found.items():
+        seen = [f"{look['step']}: {look['win_rate']:.0%}, {look['kl_from_base']:.2f}" for look in looks if look["step"]]
+        lines.append(f"| {NAMES[method]} | {looks[-1]['of']} | {'; '.join(seen)} |")
+    return "\n".join(lines)
+
+
 def by_seed(rows: Sequence[dict[str, Any]]) -> str:
     """The rows a seed as Markdown."""
     lines = [
@@ -116,6 +131,7 @@ def write(result: dict[str, Any], figure: str, path: Path) -> None:
             if "error" in row
         ],
         HOW.strip(),
+        *(["## On the way", WAY, paths(result["paths"])] if result.get("paths") else []),
         "## Seed by seed",
         by_seed(result["rows"]),
     ]

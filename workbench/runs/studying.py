@@ -95,7 +95,7 @@ def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
         plan.settings, plan.test, plan.limit, plan.methods, plan.seeds, {key: run.path for key, run in made.items()}
     )
     judged = judge_members(ballot, set(failed), folder / "rows", progress)
-    result = _told(config, plan, judged, spent, sizes)
+    result = _told(config, plan, judged, spent, sizes) | {"paths": _paths(plan, made)}
     return _written(result, plan, folder)
 
 
@@ -250,6 +250,38 @@ def _told(
         "seeds": list(plan.seeds),
         "test": plan.test,
     }
+
+
+def _paths(plan: Plan, made: dict[tuple[str, int], Run]) -> dict[str, list[dict[str, Any]]]:
+    """What the looks during training saw, a method: step, of, win_rate and kl_from_base, means over the seeds."""
+    paths = {}
+    for method in plan.methods:
+        runs = [made[method, seed] for seed in plan.seeds if (method, seed) in made]
+        looks = [_looks(run) for run in runs]
+        shared = sorted(set.intersection(*(set(one) for one in looks))) if looks else []
+        if len(shared) > 1:
+            paths[method] = [
+                {"step": step, "of": of}
+                | {key: sum(one[step, of][key] for one in looks) / len(looks) for key in ("win_rate", "kl_from_base")}
+                for step, of in shared
+            ]
+    return paths
+
+
+def _looks(run: Run) -> dict[tuple[int, int], dict[str, Any]]:
+    """Figures on held-out answers by step, from the run's events."""
+    found, since = {}, 0
+    while True:
+        events, after = run.events(since)
+        for event in events:
+            if event.stage == "align" and None not in (
+                event.metrics.get("win_rate"),
+                event.metrics.get("kl_from_base"),
+            ):
+                found[event.step, event.total] = event.metrics
+        if after == since:
+            return found
+        since = after
 
 
 UNJUDGED = dict.fromkeys(("win_rate", "win_rate_low", "win_rate_high", "coherence", "kl_from_base"))
