@@ -285,3 +285,10 @@ def test_too_few_pairs_are_told_before_anything_is_trained(tmp_path, capfd):
     )
     assert main(["study", "--pairs", str(tmp_path / "few.jsonl")]) == 2
     assert "at least 8 pairs" in capfd.readouterr().err and list_runs(all=True) == []
+
+
+def test_pairs_that_are_trained_on_judge_nobody(tmp_path, capfd):
+    assert studying.Plan.of({"model": "demo", "pairs": "demo:test", "methods": ["sft"], "seeds": 1}).test is None
+    assert main(["study", "--pairs", "demo", "--test", "demo/polite"]) == 2
+    assert "trained on" in capfd.readouterr().err
+    assert main(["study", "--model", str(tmp_path / "nowhere")]) == 2 and list_runs(all=True) == []

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.baselines.config import BaselineConfig
 from workbench.baselines.pipeline import STEERING, probed
 from workbench.evaluation import BASE, make_baseline, measure
 from workbench.generation import Sampling, Speaker, Steering
@@ -28,8 +27,9 @@ ANSWERING = "member"  # the adapter whose answers are judged
 
 @dataclass(frozen=True)
 class Ballot:
-    """What is judged in a study: settings all members share, pairs to judge by (None: those each seed held out), at most
-    ``limit`` of them, methods and seeds in order, and where a method's run of a seed lies (none for base and prompt)."""
+    """What is judged in a study: settings that all members share (of RAHF), pairs to judge by (None: those each seed held
+    out), at most ``limit`` of them, methods and seeds in order, and where a method's run of a seed lies (none for base and
+    prompt)."""
 
     settings: dict[str, Any]
     test: str | None
@@ -68,7 +68,7 @@ class _Court:
     def __init__(self, ballot: Ballot, progress: Progress) -> None:
         self.ballot, self.progress = ballot, progress
         progress("load", message="Loading the model")
-        self.config: RunConfig = BaselineConfig.from_dict(ballot.settings | {"method": "sft"})
+        self.config = RunConfig.from_dict(ballot.settings)
         self.pairs = load_pairs(self.config.pairs)
         self.test = load_pairs(ballot.test) if ballot.test else None
         dtype = next((number_format(path, self.config.dtype) for path in ballot.runs.values()), self.config.dtype)
@@ -78,7 +78,7 @@ class _Court:
     def open(self, seed: int) -> None:
         """Let the base answer the prompts of this seed."""
         self.seed = seed
-        split = BaselineConfig.from_dict(self.ballot.settings | {"method": "sft", "seed": seed}).split(self.pairs)
+        split = replace(self.config, seed=seed).split(self.pairs)
         held: PreferencePairs = split.held_out if self.test is None else self.test
         held = held.select(range(min(self.ballot.limit or len(held), len(held))))
         blocks = tuple(range(self.loaded.n_blocks))

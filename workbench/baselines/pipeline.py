@@ -16,6 +16,7 @@ from workbench.jsonfile import read_json, write_json
 from workbench.judges import choose_judge
 from workbench.progress import Progress, finite
 from workbench.rahf.adapters import has_adapter, load_adapter, save_adapter, whole_adapter
+from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import Bench, Notes, choose_layers, final, looking, peak_memory, save_vectors, set_up
 from workbench.rahf.results import CHOSEN
 
@@ -67,7 +68,7 @@ def run_baseline(config: BaselineConfig, folder: Path, progress: Progress) -> di
     return finite(result)
 
 
-def probed(config: BaselineConfig, layers: Sequence[int]) -> int:
+def probed(config: RunConfig, layers: Sequence[int]) -> int:
     """The block whose states judge answers where the pairs bring no oracle: the deepest that was named, else two thirds up,
     where preference usually reads well."""
     return max(config.layers) if config.layers else max(0, round(2 / 3 * max(layers)))

@@ -49,6 +49,7 @@ class Plan:
         test = config.get("test")
         if test is None and config["pairs"].partition(":")[0].partition("/")[0] == "demo":
             test = f"{config['pairs'].partition(':')[0]}:test"
+            test = None if test == config["pairs"] else test
         ordered = tuple(method for method in ALL if method in methods)
         return cls(ordered, tuple(range(first, first + count)), settings, test, config.get("limit"), config.get("doc"))
 
@@ -92,7 +93,12 @@ def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
     failed = {member: told for member, told in spent.items() if "error" in told}
     ballot = Ballot(
-        plan.settings, plan.test, plan.limit, plan.methods, plan.seeds, {key: run.path for key, run in made.items()}
+        plan.config_of("scit", plan.seeds[0]),
+        plan.test,
+        plan.limit,
+        plan.methods,
+        plan.seeds,
+        {key: run.path for key, run in made.items()},
     )
     judged = judge_members(ballot, set(failed), folder / "rows", progress)
     result = _told(config, plan, judged, spent, sizes) | {"paths": _paths(plan, made)}
@@ -100,11 +106,13 @@ def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
 
 def _look_first(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """How the pairs are split, before anything is trained. Raises UserError for what no member could work with."""
+    """How the pairs are split, and how many prompts to judge by are among them, before anything is trained. Raises
+    UserError for what no member could work with."""
     from importlib.util import find_spec
 
     from workbench.baselines.pipeline import NO_TRL
-    from workbench.pairs import load_pairs
+    from workbench.models import load_reader
+    from workbench.pairs import load_pairs, prompt_key
     from workbench.rahf.config import RunConfig
 
     if "dpo" in plan.methods and find_spec("trl") is None:
@@ -113,11 +121,17 @@ def _look_first(plan: Plan, progress: Progress) -> dict[str, Any]:
         plan.config_of(method, seed)
     progress("pairs", message="Reading the pairs")
     pairs = load_pairs(plan.settings["pairs"], progress=progress)
-    shared = plan.config_of("scit", plan.seeds[0])
-    split = RunConfig.from_dict(shared).split(pairs)
+    load_reader(plan.settings["model"])
+            raise UserError("These pairs are trained on: judge by others, or without --test by what each seed holds out.")
+    sizes = {name: len(getattr(split, name)) for name in ("instruct", "fit", "held_out")} | {"known": 0}
     if plan.test is not None:
-        load_pairs(plan.test)
-    return {name: len(getattr(split, name)) for name in ("instruct", "fit", "held_out")}
+        test = load_pairs(plan.test)
+        if test.fingerprint == pairs.fingerprint:
+            raise UserError(
+                "These pairs are trained on: judge by others, or leave --test out to judge by what each seed holds out."
+            )
+        sizes["known"] = len({prompt_key(pair.prompt) for pair in pairs} & {prompt_key(pair.prompt) for pair in test})
+    return sizes
 
 
 def _member(path: Path, config: dict[str, Any], owner: str) -> Run:
@@ -237,6 +251,7 @@ def _told(
     setting = (
         f"Model {config['model']}, pairs {config['pairs']}: {sizes['instruct'] + sizes['fit']} for training, {sizes['held_out']} "
         f"held out, judged on {asked} by {judge or 'nobody'}; seeds {', '.join(map(str, plan.seeds))}."
+        + (f" Of the prompts to judge by {sizes['known']} are among those of the pairs." if sizes["known"] else "")
         + (f" Budget: {budget['steps']} optimiser steps of {budget['batch']} answers." if budget else "")
     )
     return {
