@@ -122,13 +122,13 @@ def _look_first(plan: Plan, progress: Progress) -> dict[str, Any]:
     progress("pairs", message="Reading the pairs")
     pairs = load_pairs(plan.settings["pairs"], progress=progress)
     load_reader(plan.settings["model"])
-            raise UserError("These pairs are trained on: judge by others, or without --test by what each seed holds out.")
+    split = RunConfig.from_dict(plan.config_of("scit", plan.seeds[0])).split(pairs)
     sizes = {name: len(getattr(split, name)) for name in ("instruct", "fit", "held_out")} | {"known": 0}
     if plan.test is not None:
         test = load_pairs(plan.test)
         if test.fingerprint == pairs.fingerprint:
             raise UserError(
-                "These pairs are trained on: judge by others, or leave --test out to judge by what each seed holds out."
+                "These pairs are trained on: judge by others, or without --test by what each seed holds out."
             )
         sizes["known"] = len({prompt_key(pair.prompt) for pair in pairs} & {prompt_key(pair.prompt) for pair in test})
     return sizes
