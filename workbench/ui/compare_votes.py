@@ -44,7 +44,7 @@ class Panel:
             with gr.Row(elem_classes="rw-acts rw-takes"):
                 self.take = gr.Button("Votes as pairs", elem_classes="rw-sm i-download", elem_id="rw-take-votes")
                 self.use = gr.Button("Use in step 1", elem_classes="rw-sm i-arrow", elem_id="rw-use-votes")
-            page.download(self.take.click, self.file, run)
+            page.download(self.take.click, votes_file, run)
         self.parts = [self.view]
         page.on(self.view.select, self.pressed, [run, *sampling], self.view, event=True, **GPU)
         page.go(page.on(self.use.click, self.use_pairs, run, refresh=True, busy="Taking your votes as pairs"), "pairs")
@@ -86,30 +86,30 @@ class Panel:
             others,
         )
 
-    def file(self, visitor: str, run_id: str) -> Path:
-        """The visitor's votes on this run as preference pairs, a file in their workspace. Raises UserError if none tells."""
-        run = compare_runs.finished(visitor, run_id)
-        pairs, left_out = votes.as_pairs(votes.votes_of(run.path, visitor))
-        if not pairs:
-            raise UserError(
-                "No vote says yet which answer is better (ties and both bad make no pair): vote first."
-                if left_out
-                else "There are no votes yet: vote on some answers first."
-            )
-        path = state.open_workspace(visitor).folder / "votes-as-pairs.jsonl"
-        try:
-            path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"The pairs could not be written ({error.strerror or error}): free some disk space."
-            ) from error
-        return path
-
     def use_pairs(self, visitor: str, run_id: str) -> None:
         """Bring the votes to step 1 in the place of the pairs that are loaded."""
         from workbench.ui import pairs_data
 
-        pairs_data.take_upload(visitor, str(self.file(visitor, run_id)))
+        pairs_data.take_upload(visitor, str(votes_file(visitor, run_id)))
+
+
+def votes_file(visitor: str, run_id: str) -> Path:
+    """The visitor's votes on this run as preference pairs, a file in their workspace. Raises UserError if none tells."""
+    run = compare_runs.finished(visitor, run_id)
+    pairs, left_out = votes.as_pairs(votes.votes_of(run.path, visitor))
+    if not pairs:
+        raise UserError(
+            "No vote says yet which answer is better (ties and both bad make no pair): vote first."
+            if left_out
+            else "There are no votes yet: vote on some answers first."
+        )
+    path = state.open_workspace(visitor).folder / "votes-as-pairs.jsonl"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The pairs could not be written ({error.strerror or error}): free some disk space.") from error
+    return path
 
 
 class Pair:
