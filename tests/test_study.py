@@ -140,6 +140,23 @@ def test_the_frontier_and_the_better_form():
     )
 
 
+def test_less_training_that_would_have_done_is_told_beside_the_verdict():
+    def look(step, of, win, kl):
+        return {"step": step, "of": of, "win_rate": win, "kl_from_base": kl}
+
+    rows = [row("base", 0.5, 0, 0, 0) | {"preferred": 0.4}, row("sft", 0.75, 3.0, 300), row("scit", 0.75, 1.2)]
+    paths = {
+        "sft": [look(0, 9, 0.5, 0), look(3, 9, 0.76, 1.0), look(6, 9, 0.77, 1.1), look(9, 9, 0.75, 3.0)],
+        "dpo": [look(0, 9, 0.5, 0), look(3, 9, 0.6, 0.1), look(9, 9, 0.8, 1.0)],  # only at its end
+        "scit": [look(0, 5, 0.5, 0), look(5, 5, 0.75, 1.2)],
+    }
+    found = sentences(rows, gaps(rows), paths)
+    assert "worth it on these pairs at this budget" in found[0]
+    assert "SFT after 3 of 9 steps (76%, 1.00 nats)" in found[1] and "DPO" not in found[1]
+    assert any("more than about 80%" in one for one in found)
+    assert "at this budget" not in sentences(rows, gaps(rows), {"scit": paths["scit"]})[0]
+
+
 # --- the figure and the document
 
 

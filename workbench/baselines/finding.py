@@ -27,9 +27,9 @@ def _dominates(one: Row, other: Row) -> bool:
     return more >= 0 and less >= 0 and (more > 0 or less > 0)
 
 
-def sentences(pooled: Sequence[Row], apart: Apart) -> list[str]:
+def sentences(pooled: Sequence[Row], apart: Apart, paths: dict[str, list[Row]] | None = None) -> list[str]:
     """The finding, the verdict first; empty where nothing was judged. ``apart`` as :func:`workbench.baselines.pooling.apart`
-    gives it, first less second."""
+    gives it, first less second; ``paths`` are the looks during training, a method."""
     known = {row["method"]: row for row in pooled if row.get("win_rate") is not None}
     if len(known) < 2:
         return []
@@ -38,10 +38,14 @@ def sentences(pooled: Sequence[Row], apart: Apart) -> list[str]:
     ours = [known[method] for method in RAHF if method in known]
     rivals = [row for method, row in known.items() if method not in (*RAHF, "base")]
     if ours and rivals:
-        found.insert(0, verdict(best_of(ours, apart), rivals, apart))
+        best = best_of(ours, apart)
+        less = enough(best["method"], paths or {})
+        said = verdict(best, rivals, apart)
+        found = [said.replace("on these pairs", "on these pairs at this budget", 1) if less else said, less, *found]
+    found.append(ceiling(known))
     if weak := [row for row in known.values() if row["method"] != "base" and not _told(row)]:
         found.append(f"Not told from the base: {_listed([_named(row) for row in weak])}.")
-    return found
+    return [one for one in found if one]
 
 
 def best_of(rows: Sequence[Row], apart: Apart) -> Row:
@@ -49,6 +53,43 @@ def best_of(rows: Sequence[Row], apart: Apart) -> Row:
     top = max(rows, key=lambda row: row["win_rate"])
     equals = [row for row in rows if row is top or apart(row["method"], top["method"], "win_rate")[2] >= 0]
     return min(equals, key=lambda row: row["kl_from_base"])
+
+
+def enough(ours: str, paths: dict[str, list[Row]]) -> str:
+    """Which methods had come as far as RAHF (``ours``) long before their end; empty where none had. By the means of the looks,
+    which all see the same prompts of a seed."""
+    if not (own := paths.get(ours)):
+        return ""
+    last, told = own[-1], []
+    for method, looks in paths.items():
+        if method in RAHF:
+            continue
+        as_good = (
+            it for it in looks if it["win_rate"] >= last["win_rate"] and it["kl_from_base"] <= last["kl_from_base"]
+        )
+        if (first := next(as_good, looks[-1])) is not looks[-1]:
+            told.append(f"{NAMES[method]} after {first['step']} of {first['of']} steps ({_look(first)})")
+    if not told:
+        return ""
+    return (
+        f"Less would have done: by the looks during training {_listed(told)} won as often as {NAMES[ours]} at its end "
+        f"({_look(last)}) at no more KL."
+    )
+
+
+def _look(look: Row) -> str:
+    return f"{look['win_rate']:.0%}, {look['kl_from_base']:.2f} nats"
+
+
+def ceiling(known: dict[str, Row]) -> str:
+    """How often anybody could win, where an oracle judges: what the base already answers as preferred is a tie at best."""
+    preferred = known.get("base", {}).get("preferred")
+    if preferred is None:
+        return ""
+    return (
+        f"Nobody can win more than about {1 - preferred / 2:.0%} here: {preferred:.0%} of the base's own answers are of the "
+        "preferred form, and an answer as good as that is a tie."
+    )
 
 
 def verdict(ours: Row, rivals: Sequence[Row], apart: Apart) -> str:
@@ -66,7 +107,12 @@ def verdict(ours: Row, rivals: Sequence[Row], apart: Apart) -> str:
 
     def told(best: Row) -> str:
         more = apart(best["method"], name, "win_rate")[1] > 0
-        return f"{_named(best)} wins {'more often than' if more else 'as often as'} {_named(ours)}"
+        told = (
+            f", with {best['instruction_tokens']} tokens of p+ before every prompt,"
+            if best.get("instruction_tokens")
+            else ""
+        )
+        return f"{_named(best)}{told} wins {'more often than' if more else 'as often as'} {_named(ours)}"
 
     if quick := [row for row in nearer if _time(row) <= _time(ours)]:
         best = min(quick, key=lambda row: row["kl_from_base"])

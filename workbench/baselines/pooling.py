@@ -42,6 +42,7 @@ def pool(rows: Sequence[dict[str, Any]], each: Sequence[dict[str, Any]]) -> dict
     for key in ("seconds", "cpu_seconds"):
         known = [row[key] for row in rows if row.get(key) is not None]
         pooled[key] = round(sum(known) / len(known), 1) if known else None
+    pooled["instruction_tokens"] = max(row.get("instruction_tokens") or 0 for row in rows)
     pooled["peak_memory_bytes"] = max((row["peak_memory_bytes"] or 0 for row in rows), default=0) or None
     return pooled
 

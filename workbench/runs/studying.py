@@ -101,7 +101,7 @@ def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
         {key: run.path for key, run in made.items()},
     )
     judged = judge_members(ballot, set(failed), folder / "rows", progress)
-    result = _told(config, plan, judged, spent, sizes) | {"paths": _paths(plan, made)}
+    result = _told(config, plan, judged, spent, sizes, _paths(plan, made))
     return _written(result, plan, folder)
 
 
@@ -219,6 +219,7 @@ def _told(
     judged: list[dict[str, Any]],
     spent: dict[tuple[str, int], dict[str, Any]],
     sizes: dict[str, Any],
+    paths: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     from workbench.baselines.finding import sentences
     from workbench.baselines.pooling import apart, pool
@@ -240,7 +241,7 @@ def _told(
         both = [seed for seed in each[first] if seed in each[second]]
         return apart([each[first][seed] for seed in both], [each[second][seed] for seed in both], key)
 
-    found = sentences(pooled, difference)
+    found = sentences(pooled, difference, paths)
     judge = next((row["judge"] for row in rows if row.get("judge")), None)
     asked = (
         f"the {rows[0]['pairs']} pairs of {plan.test}"
@@ -257,6 +258,7 @@ def _told(
     return {
         "rows": rows,
         "pooled": pooled,
+        "paths": paths,
         "finding": found,
         "title": found[0] if found else "Win rate against divergence from the base",
         "setting": setting,
