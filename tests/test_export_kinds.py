@@ -26,6 +26,7 @@ from workbench.rahf.adapters import load_adapter
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align
 
+pytestmark = pytest.mark.timeout(900)  # the fixture waits for another process
 PROMPTS = ["what is it, number 3?", "please tell me", "a lazy dog?"]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 FRESH = r"""
@@ -295,6 +296,24 @@ def test_kinds_that_are_not_there_say_so_and_leave_nothing(back, tmp_path):
     (bare / "result.json").write_text(json.dumps(result))
     with pytest.raises(UserError, match="does not train all weights"):
         export(bare, tmp_path / "mine", kinds=["notebook"])
+
+
+def test_a_run_that_only_steers_leaves_vectors_and_no_adapter(back, tmp_path):
+    scit, _, _ = back
+    run = tmp_path / "steered"
+    run.mkdir()
+    (run / "steering.safetensors").write_bytes((scit / "run" / "steering.safetensors").read_bytes())
+    found = json.loads((scit / "run" / "result.json").read_text()) | {"method": "steering", "budget": None}
+    (run / "result.json").write_text(json.dumps(found))
+    card = Path(export(run, tmp_path / "out")["path"]) / "README.md"
+    before = (scit / "out" / "vectors" / "README.md").read_text()
+    code = [re.search(r"```python\n(.*?)```", text, flags=re.S)[1] for text in (card.read_text(), before)]
+    assert code[0] == code[1]  # the blocks' place, which the other card read off its adapter
+    with pytest.raises(UserError, match="export its vectors"):
+        export(run, tmp_path / "adapter", kinds=["adapter"])
+    (run / "result.json").write_text(json.dumps(found | {"model_fingerprint": "other"}))
+    with pytest.raises(UserError, match="The model is not the one"):
+        export(run, tmp_path / "other")
 
 
 def test_the_hub_is_told_only_what_it_can_resolve(back, monkeypatch):

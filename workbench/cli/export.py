@@ -38,7 +38,8 @@ def export(options: Namespace) -> dict[str, Any]:
     from workbench.runs.loading import need_adapter
 
     run = store.find_run(options.run)
-    need_adapter(run)
+    if run.state != "finished":
+        need_adapter(run)
     scores = store.find_run(options.scores).path if options.scores else None
     from workbench.export import export as write
 

@@ -35,7 +35,7 @@ def export(
 ) -> dict[str, Any]:
     """Write what ``kinds`` names of a run into the empty folder ``to``; with ``push``, also to that repository on the Hub.
 
-    The kinds: "adapter" (the default), "merged" (base and adapter as one model; ``merge`` says the same), "vectors" (for
+    The kinds: "adapter" (the default where there is one), "merged" (base and adapter as one model; ``merge`` says the same), "vectors" (for
     steering the base), "gguf" (the merged model for llama.cpp), "notebook" (a script and notebooks that repeat the run with
     public packages, and its pairs) and "report" (one HTML page). Several lie in a folder each; models and vectors go with
     their model card, figures and report. Of a run that was stopped and kept it is the adapter of the steps done, and the
@@ -45,11 +45,13 @@ def export(
     ``token`` is used for that one upload and neither kept nor logged. Returns path, files and bytes. Raises UserError, and
     Stopped when ``progress`` asks for it; what was begun is then taken away again.
     """
-    wanted = list(dict.fromkeys([*kinds, *(["merged"] if merge else [])])) or ["adapter"]
+    wanted = list(dict.fromkeys([*kinds, *(["merged"] if merge else [])]))
     if unknown := [kind for kind in wanted if kind not in KINDS]:
         raise UserError(f"There is no export {unknown[0][:40]!r}: choose among {', '.join(KINDS)}.")
     result = read_result(folder)
-    weights.need_own_adapter(folder, result)
+    wanted = wanted or ["vectors" if result["method"] == "steering" else "adapter"]
+    if not set(wanted) <= {"vectors", "report"}:
+        weights.need_own_adapter(folder, result)
     if push is not None:
         hub.check_name(push)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):

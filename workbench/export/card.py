@@ -123,7 +123,9 @@ def _loading(folder: Path, result: dict[str, Any], kind: str) -> list[str]:
             "",
             _control(folder, result),
         ]
-    return [*_code({"adapter": ADAPTER, "merged": MERGED}[kind].format(base=base)), "", LOADED_BACK]
+    told = result.get("instruction")
+    said = ["", f"It was taught to answer so when it is told, before every prompt: {_cell(told)}"] if told else []
+    return [*_code({"adapter": ADAPTER, "merged": MERGED}[kind].format(base=base)), "", LOADED_BACK, *said]
 
 
 def _control(folder: Path, result: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ METHODS = {
     "sft": "Supervised fine-tuning on the chosen answers",
     "hir": "Hindsight instruction relabelling",
     "dpo": "Direct preference optimisation",
+    "steering": "Steering by the mean difference, without training",
 }
 FIGURES = (
     ("preferred", "Preferred answers, by the oracle"),
@@ -112,9 +113,15 @@ def setting_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if strength := result.get("relative_strength"):
         each = ", ".join(f"{block}: {value:.2f}" for block, value in strength.items())
         rows.append(("Relative strength", f"{sum(strength.values()) / len(strength):.2f} (block {each})"))
+    if budget := result.get("budget"):  # of a baseline: it has one training
+        rows.append(("Steps, answers a batch", f"{steps_of(result)}, {budget['batch']}"))
+    elif result["method"] in ("scit", "dual"):
+        rows.append(("Steps, batch, rate", f"{steps_of(result)}, {config['align_batch']}, {config['align_rate']:g}"))
+    if result["method"] != "steering":
+        rows.append(("LoRA rank and alpha", f"{config['lora_rank']}, {config['lora_alpha']}"))
+    if told := result.get("instruction"):
+        rows.append(("Has to be told before every prompt", told))
     rows += [
-        ("Steps, batch, rate", f"{steps_of(result)}, {config['align_batch']}, {config['align_rate']:g}"),
-        ("LoRA rank and alpha", f"{config['lora_rank']}, {config['lora_alpha']}"),
         ("Seed", str(config["seed"])),
         ("Fingerprints of model and pairs", f"{result.get('model_fingerprint')}, {result.get('pairs_fingerprint')}"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in (result.get("versions") or {}).items())),

@@ -205,7 +205,7 @@ def _calibration(found: dict[str, Any] | None) -> list[Figure]:
         {
             "id": "leaning",
             "title": f"{chosen['leaning']:.0%} of answers lean to chosen at the strength taken",
-            "sub": "Share of answers that the preferred side of step 1 finds more likely, at each strength tried, with 95% "
+            "sub": f"{found.get('leaning_is', 'Share of answers that lean to chosen.')} At each strength tried, with 95% "
             f"intervals ({found['prompts']} prompts).",
             "x": across,
             "y": axis("Lean to chosen", [], 0.0, 1.0),

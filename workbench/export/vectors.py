@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import UserError
 from workbench.export.weights import adapted_names
 from workbench.progress import Progress
+from workbench.rahf.results import read_result
+from workbench.stamp import check
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +47,12 @@ def read_vectors(folder: Path) -> dict[int, Tensor]:
 
 
 def blocks_path(folder: Path) -> str:
-    """The dotted name of the list of blocks in the base model (``model.layers``), read off the names that the adapter adapts.
+    """The dotted name of the list of blocks in the base model (``model.layers``): read off the names that the adapter
+    adapts or, without one, off the model's build. Raises UserError if they tell none."""
+    from workbench.rahf.adapters import has_adapter
 
-    Raises UserError if they tell none.
-    """
+    if not has_adapter(folder / "adapter"):
+        return _built(read_result(folder)["config"]["model"])
     found = {match[1] for name in adapted_names(folder / "adapter") if (match := re.match(r"(.+?)\.\d+\.", name))}
     if len(found) != 1:
         raise UserError(f"The adapter of run {folder.name} does not tell where the model's blocks are: repeat the run.")
@@ -68,6 +73,7 @@ def write_vectors(folder: Path, to: Path, result: dict[str, Any], progress: Prog
     from safetensors.torch import save_file
 
     vectors = read_vectors(folder)
+    check(_made_of(folder), {"model": result.get("model_fingerprint")}, f"the vectors of run {folder.name}")
     progress("save", message="Writing the vectors")
     about = {
         "format": "pt",
@@ -102,14 +108,42 @@ def _write_control(vectors: dict[int, Tensor], path: Path, result: dict[str, Any
     writer.close()
 
 
-def _family(source: str) -> str:
-    """The family of a model as transformers names it; "unknown" where its configuration cannot be read now."""
+def _made_of(folder: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "steering.safetensors", "pt") as file:
+        return json.loads((file.metadata() or {}).get("made_of") or "{}")
+
+
+def _config(source: str) -> Any:
     from transformers import AutoConfig
 
     from workbench.models import DEMO_MODEL
 
+    return AutoConfig.from_pretrained(DEMO_MODEL if source == "demo" else source, trust_remote_code=False)
+
+
+def _family(source: str) -> str:
+    """The family of a model as transformers names it; "unknown" where its configuration cannot be read now."""
     try:
-        config = AutoConfig.from_pretrained(DEMO_MODEL if source == "demo" else source, trust_remote_code=False)
+        return str(_config(source).get_text_config(decoder=True).model_type)
     except (OSError, ValueError, KeyError):
         return "unknown"
-    return str(config.get_text_config(decoder=True).model_type)
+
+
+def _built(source: str) -> str:
+    """The name of a model's list of blocks, from a model of its build without weights. Raises UserError."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from workbench.models import find_blocks
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(_config(source))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The configuration of {source} cannot be read now: put the model back where it was."
+        ) from error
+    blocks = find_blocks(model)[2]
+    return next(name for name, module in model.named_modules() if module is blocks)

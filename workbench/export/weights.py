@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 def need_own_adapter(folder: Path, result: dict[str, Any]) -> None:
     """Raises UserError if the run's adapter is damaged, or is that of another run."""
-    from workbench.rahf.adapters import read_weights
+    from workbench.rahf.adapters import has_adapter, read_weights
 
+    if not has_adapter(folder / "adapter") and result["method"] == "steering":
+        raise UserError(f"The run {folder.name} has no adapter, because its method trains none: export its vectors.")
     about = read_weights(folder / "adapter")[1]
     own = {"model": result.get("model_fingerprint"), "pairs": result.get("pairs_fingerprint")}
     check(about, own, f"the adapter of run {folder.name}")

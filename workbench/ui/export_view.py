@@ -68,7 +68,8 @@ def adapter_mark(run: Any) -> int | None:
 def takes(run: Any, status: dict[str, Any], visitor: str) -> dict[str, dict[str, Any]]:
     """The rows: what each thing is, for whom, and how big it is where it lies on disk already; ``off`` says why a thing
     cannot be had."""
-    result, config = result_of(run, status), run.config()
+    result = result_of(run, status)
+    config = run.config() | (result.get("config") or {})
     partial = result.get("partial")
     kept = f" of {partial['steps']} of {partial['of']} steps" if partial else ""
     top = f", for blocks 0 to {max(result['layers'])}" if result.get("layers") else ""
@@ -133,6 +134,8 @@ def _off(run: Any, config: dict[str, Any], result: dict[str, Any]) -> dict[str, 
         found["gguf"] = found["merged"]
     elif find_spec("gguf") is None:
         found["gguf"] = "Needs the package gguf on the server: pip install gguf."
+    if result.get("method") == "steering":
+        found |= dict.fromkeys(("adapter", "merged", "gguf"), "Steering trains nothing, so there is no adapter.")
     if not (run.path / "steering.safetensors").exists():
         found["vectors"] = "This run’s method moves no states, so there are none."
     if result.get("method") not in ("scit", "dual"):
@@ -154,7 +157,8 @@ def _making(run: Any, kind: str) -> dict[str, Any]:
 
 def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:
     """The run from a terminal, and its adapter from Python."""
-    config, result = run.config(), result_of(run, status)
+    result = result_of(run, status)
+    config = run.config() | (result.get("config") or {})
     pairs = str(config.get("pairs"))
     shown = pairs if not Path(pairs).is_absolute() else Path(pairs).name
     layers = ",".join(str(block) for block in result.get("layers") or config.get("layers") or []) or "auto"
@@ -181,7 +185,8 @@ def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:
 
 def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
     """The model card as the page shows it; ``markdown`` is the file that goes with the download."""
-    result, config = result_of(run, status), run.config()
+    result = result_of(run, status)
+    config = run.config() | (result.get("config") or {})
     rows = align_view.rows_of(result)
     base, aligned = (rows[0], rows[-1]) if len(rows) > 1 else ({}, {})
     pairs = result.get("pairs") if isinstance(result.get("pairs"), dict) else {}
