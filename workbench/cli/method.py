@@ -45,7 +45,7 @@ def add_verbs(verb) -> None:
     it = verb("runs", "List the runs and their states.", runs, show_runs)
     it.add_argument("--all", action="store_true", help="also scores of blocks and evaluations")
 
-    it = verb("resume", "Go on with a run that was stopped, killed, or failed.", resume, show_align)
+    it = verb("resume", "Go on with a run that was stopped, killed, or failed.", resume, show_resumed)
     it.add_argument("run", metavar="RUN")
 
     it = verb("stop", "End a running or waiting run within seconds.", stop, show_stop)
@@ -131,6 +131,15 @@ def resume(options: Namespace) -> dict[str, Any]:
     return work_on(run, fresh=False)
 
 
+def show_resumed(result: dict[str, Any]) -> str:
+    """The figures of whatever the run was."""
+    if "pooled" in result:
+        from workbench.cli.study import show_study
+
+        return show_study(result)
+    return show_align(result)
+
+
 def show_align(result: dict[str, Any]) -> str:
     """The figures of an alignment for a reader."""
     seconds = result.get("seconds")
@@ -144,7 +153,7 @@ def show_align(result: dict[str, Any]) -> str:
         ("time", duration(sum(filter(None, seconds.values()))) if isinstance(seconds, dict) else None),
         ("adapter", result.get("adapter")),
     ]
-    return "\n".join(f"{name:<18} {plain(value)}" for name, value in rows if value is not None)
+    return "\n".join(f"{name:<18} {plain(value)}" for name, value in rows if value is not None and value != {})
 
 
 def _span(result: dict[str, Any]) -> str | None:
