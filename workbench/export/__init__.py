@@ -35,11 +35,11 @@ def export(
 ) -> dict[str, Any]:
     """Write what ``kinds`` names of a run into the empty folder ``to``; with ``push``, also to that repository on the Hub.
 
-    The kinds: "adapter" (the default where there is one), "merged" (base and adapter as one model; ``merge`` says the same), "vectors" (for
-    steering the base), "gguf" (the merged model for llama.cpp), "notebook" (a script and notebooks that repeat the run with
-    public packages, and its pairs) and "report" (one HTML page). Several lie in a folder each; models and vectors go with
-    their model card, figures and report. Of a run that was stopped and kept it is the adapter of the steps done, and the
-    card says so.
+    The kinds: "adapter" (the default where there is one), "merged" (base and adapter as one model; ``merge`` says the
+    same), "vectors" (for steering the base), "gguf" (the merged model for llama.cpp), "notebook" (a script and notebooks
+    that repeat the run with public packages, and its pairs) and "report" (one HTML page). Several lie in a folder each;
+    models and vectors go with their model card, figures and report. Of a run that was stopped and kept it is the adapter
+    of the steps done, and the card says so.
 
     ``scores`` is the folder of a ``separability`` whose pictures the report shows.
     ``token`` is used for that one upload and neither kept nor logged. Returns path, files and bytes. Raises UserError, and

@@ -75,11 +75,13 @@ def section(name: str, title: str, *parts: str, sub: str = "") -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: bool = False) -> str:
     """A table of texts, each escaped; ``numbers``: all columns but the first flush right."""
     kind = ' class="nums"' if numbers else ""
+    joined = "\u00a0" if numbers else " "  # an interval stays in one line
     cells = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td data-l="{escape(head[at], quote=True)}">{escape(str(cell))}</td>' for at, cell in enumerate(row)
+            f'<td data-l="{escape(head[at], quote=True)}">{escape(str(cell).replace(", ", f",{joined}"))}</td>'
+            for at, cell in enumerate(row)
         )
         + "</tr>"
         for row in rows

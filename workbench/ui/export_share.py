@@ -144,8 +144,8 @@ def comparison_of(
         payload["table"] = {"head": ["Figure", "Base", "Aligned"], "rows": figure_rows(result)}
         charts = [one for one in figures(run.path, result) if one["id"] == "held-out"]
     if PARTS[1] in parts:
-        cast = votes.votes_of(run.path, visitor)
-        words = {"aligned": "For aligned", "base": "For base", "tie": "A tie"}
+        cast = votes.votes_of(run.path, visitor, votes.NAMES)  # between these two sides
+        words = {"aligned": "For aligned", "base": "For base", "tie": "A tie", "neither": "Both bad"}
         payload["votes"] = [(said, sum(vote["vote"] == name for vote in cast)) for name, said in words.items()]
     if PARTS[2] in parts:
         payload["settings"] = [
