@@ -2,18 +2,25 @@
 
 import json
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-from tiny import PAIRS, tiny_model
+import yaml
+from safetensors.torch import save_file
+from tiny import PAIRS, saved, tiny_model
 
+from workbench import capability
+from workbench.baselines.config import config_class
 from workbench.errors import UserError
-from workbench.evaluation import BASE, make_baseline, measure, repeats
+from workbench.evaluation import BASE, Measured, differences, make_baseline, measure, measure_all, repeats
 from workbench.generation import Sampling, Speaker, Steering
+from workbench.heldout import evaluate
 from workbench.judges import ProbeJudge, RuleJudge, choose_judge
-from workbench.pairs import Pair, PreferencePairs, as_messages
-from workbench.rahf.adapters import activate, add_adapter
+from workbench.models import load_model
+from workbench.pairs import Pair, PreferencePairs, as_messages, load_pairs
+from workbench.rahf.adapters import activate, add_adapter, load_adapter, save_adapter
 from workbench.rahf.config import RunConfig
 from workbench.statistics import bootstrap, distinct, length_controlled, share, wilson
 from workbench.tokens import Limits
@@ -253,3 +260,209 @@ def test_answers_to_one_prompt_are_one_observation():
         length_controlled(values, [3, 1, 2, -4, 5, 0]),
     )
     assert wide[0] == narrow[0] and wide[2] - wide[1] > narrow[2] - narrow[1]
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Three runs of one tiny model: an adapter, an adapter that answers under an instruction, and steering."""
+    home = tmp_path_factory.mktemp("runs")
+    settings = saved(home, tiny_model()) | {"dtype": "float32", "max_new_tokens": 6, "prompt_tokens": 64}
+    settings |= {"completion_tokens": 32, "held_out": 8}
+    model = load_model(settings["model"], "cpu", "float32")
+    add_adapter(model, "aligned", RunConfig(), 3, seed=1)
+    with torch.no_grad():
+        for key, parameter in model.model.named_parameters():
+            if "lora_B" in key:
+                parameter.normal_(std=0.2)
+    vectors = {"1": torch.linspace(-1, 1, 32)}
+    told = {"adapter": ("scit", {"layers": [1]}), "hir": ("hir", {"instruction": P_PLUS}), "steering": ("steering", {})}
+    for name, (method, more) in told.items():
+        folder = home / name
+        folder.mkdir()
+        config = config_class({"method": method}).from_dict(settings | {"method": method}).to_dict()
+        (folder / "result.json").write_text(json.dumps({"config": config, "alpha": 0.5, "layers": [2]} | more))
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        if method == "steering":
+            save_file(vectors, folder / "steering.safetensors")
+        else:
+            save_adapter(model, "aligned", folder / "adapter")
+    return home
+
+
+def other_pairs(count=5):
+    rows = [Pair(k, as_messages(f"please, {k}?"), f"of course {k}", f"no {k}") for k in range(count)]
+    return PreferencePairs.from_pairs(rows)
+
+
+def test_runs_of_every_kind_are_judged_together(folders):
+    names = ["Mine", "Mine", "base"]
+    result = evaluate(
+        [folders / one for one in ("adapter", "hir", "steering")], other_pairs(), names=names, judge="probe"
+    )
+    assert [row["name"] for row in result["models"]] == ["base", "Mine", "Mine (2)", "base (2)"]
+    loaded = load_model(str(folders / "model"), "cpu", "float32")
+    load_adapter(loaded, folders / "adapter" / "adapter", "aligned")
+    speakers = {"Mine": SPEAKERS["adapter"], "Mine (2)": SPEAKERS["both"], "base (2)": SPEAKERS["steering"]}
+    alone = measure_all(loaded, speakers, other_pairs(), None, SAMPLING, LIMITS)
+    for row in result["models"]:
+        expected = alone[row["name"]].figures
+        for key in (
+            "preference_accuracy",
+            "reward_margin",
+            "kl_from_base",
+            "perplexity_base",
+            "mean_tokens",
+            "distinct_2",
+        ):
+            assert row[key] == pytest.approx(expected[key], abs=1e-5), (row["name"], key)
+        texts = [sample[row["name"]] for sample in result["samples"]]
+        assert texts == [answer.text for answer in alone[row["name"]].answers]
+    assert "trained on the same pairs" in result["judge"] and "no independent witness" in result["judge_about"]
+    assert result["models"][0]["text_ratio"] == 1.0 and "perplexity" in result["models"][1]["capability"]
+    assert len(result["differences"]) == 6 and json.dumps(result)
+    by_name = {(row["name"], row["than"]): row for row in result["differences"]}
+    one, other = by_name["Mine", "base (2)"], by_name["base (2)", "Mine"]
+    assert one["win_rate"] == -other["win_rate"] and one["head_to_head"] == pytest.approx(1 - other["head_to_head"])
+
+
+def test_differences_are_paired_over_prompts(loaded):
+    """A figure that both share prompt by prompt has a difference without spread, however wide their own intervals."""
+    rates = np.array([0.0, 1, 1, 0, 1, 0, 1, 1])
+    made = [
+        Measured({"name": name}, [], None, {"win_rate": rates * (1 - shift), "kl_from_base": rates + shift})
+        for name, shift in (("a", 0.0), ("b", 0.25))
+    ]
+    (first, second) = differences(made, np.arange(8))
+    assert (first["name"], first["than"]) == ("a", "b") and first["kl_from_base"] == -0.25
+    assert (first["kl_from_base_low"], first["kl_from_base_high"]) == (-0.25, -0.25)
+    draws = np.random.default_rng(0).integers(0, 8, (1000, 8))
+    low, high = np.percentile((rates * 0.25)[draws].mean(1), [2.5, 97.5])
+    assert (first["win_rate_low"], first["win_rate_high"]) == pytest.approx((low, high))
+    assert (second["win_rate_low"], second["win_rate_high"]) == pytest.approx((-high, -low))
+    assert "preferred" not in first and "head_to_head" not in first
+
+
+def test_runs_of_different_models_are_one_sentence(folders, tmp_path):
+    other = json.loads((folders / "adapter" / "result.json").read_text())
+    other["config"]["model"] = "demo"
+    (tmp_path / "result.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match="different base models"):
+        evaluate([folders / "adapter", tmp_path], other_pairs())
+    for judge, sentence in (
+        ("my friend", "endpoint:URL#MODEL"),
+        ("votes", "Nobody has voted"),
+        ("endpoint:x#y", "no address"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            evaluate([folders / "adapter"], other_pairs(), judge=judge)
+
+
+def test_votes_stand_for_the_win_rate(folders):
+    vote = {"id": "x", "voter": "ann", "vote": "aligned"}
+    (folders / "adapter" / "votes.jsonl").write_text(json.dumps(vote))
+    result = evaluate([folders / "adapter", folders / "steering"], other_pairs(3), judge="votes")
+    (folders / "adapter" / "votes.jsonl").unlink()
+    assert result["judge"] == "people's votes" and result["models"][1]["win_rate"] == 1.0
+    assert (result["models"][1]["votes"], result["models"][1]["voters"]) == (1, 1)
+    assert result["models"][1]["win_rate_low"] == wilson(1, 1)[0] and result["models"][2]["win_rate"] is None
+
+
+# -- capability --------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_text_token_by_token(loaded, tmp_path):
+    (tmp_path / "text.txt").write_text(
+        "the quick brown fox.\n\na lazy dog has seven days\n\n\n\nx\n\nof course, please tell me"
+    )
+    text = capability.held_out_text(str(tmp_path / "text.txt"), "demo", pairs())
+    base, ours = capability.surprise(loaded, text), capability.surprise(loaded, text, SPEAKERS["both"])
+    kept = [document for _, document in text.documents if len(loaded.tokenizer(document).input_ids) > 1]
+    sums = {"base": [], "ours": []}
+    for document in kept:
+        ids = loaded.tokenizer(document).input_ids
+        for name, speaker in (
+            ("base", BASE),
+            ("ours", Speaker("aligned")),
+        ):  # plain text has no place for an instruction
+            logps = slow_logps(loaded, speaker, ids)
+            sums[name].append(-sum(float(logps[k, ids[k + 1]]) for k in range(len(ids) - 1)))
+    tokens = np.array([len(loaded.tokenizer(document).input_ids) - 1 for document in kept])
+    np.testing.assert_allclose(base[0], sums["base"], rtol=1e-4)
+    np.testing.assert_allclose(ours[0], sums["ours"], rtol=1e-4)
+    figures = capability.text_figures(base, ours)
+    assert figures["text_perplexity"] == pytest.approx(math.exp(sum(sums["ours"]) / tokens.sum()), rel=1e-4)
+    ratio = math.exp((sum(sums["ours"]) - sum(sums["base"])) / tokens.sum())
+    assert figures["text_ratio"] == pytest.approx(ratio, rel=1e-4)
+    assert figures["text_ratio_low"] <= figures["text_ratio"] <= figures["text_ratio_high"]
+
+
+def test_the_text_of_the_demo_is_not_about_its_pairs():
+    text = capability.held_out_text(None, "demo", load_pairs("demo:test"))
+    assert "brief" in text.about and "polite" not in text.about and 100 < len(text.documents) <= 400
+    other = capability.held_out_text(None, "org/name", pairs(4))
+    assert [document for _, document in other.documents] == [p["prompt"] for p in PAIRS[:4]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.txt", ""), ("a.txt", b"\xff\xfe\xfa"), ("a.jsonl", '{"no": 1}'), ("b.txt", None)]
+)
+def test_a_text_that_cannot_be_read_is_one_sentence(tmp_path, name, text):
+    if text is not None:
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError):
+        capability.held_out_text(str(tmp_path / name), "demo", pairs(2))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(0.9, 0.98, "improved"), (0.99, 1.04, "did not suffer"), (0.9, 1.2, "may have"), (1.1, 1.2, " suffered")],
+)
+def test_what_was_lost_is_said_as_far_as_it_can_be_told(low, high, word):
+    row = {"text_ratio": (low + high) / 2, "text_ratio_low": low, "text_ratio_high": high}
+    assert word in capability.finding(row)
+    row = {"facts_gained": 1 - (low + high) / 2, "facts_gained_low": 1 - high, "facts_gained_high": 1 - low}
+    assert word in capability.finding(row)
+
+
+def test_facts_are_compared_prompt_by_prompt():
+    known = np.array([1.0, 0.0, np.nan, 1.0])
+    ours = np.array([1.0, 1.0, np.nan, 0.0])
+    made = [Measured({}, [], None, {"facts_right": values}) for values in (known, ours)]
+    found = capability.fact_figures(*made, np.arange(4))
+    assert found["facts_gained"] == 0.0
+    low, high = bootstrap([0.0, 1.0, -1.0])
+    assert (found["facts_gained_low"], found["facts_gained_high"]) == (low, high)
+    assert capability.fact_figures(made[0], Measured({}, [], None, {}), np.arange(4)) == {}
+
+
+def test_tasks_without_the_harness_or_without_files_are_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no task"):
+        capability.Tasks(tmp_path)
+    (tmp_path / "a.yaml").write_text("task: mine")
+    if find_spec("lm_eval") is None:
+        with pytest.raises(UserError, match="pip install lm_eval"):
+            capability.Tasks(tmp_path / "a.yaml")
+
+
+def test_local_tasks_of_the_harness(folders, tmp_path):
+    pytest.importorskip("lm_eval", reason="lm_eval is not installed")
+    rows = [{"q": "what?", "a": k % 2, "choices": ["a good answer", "no"]} for k in range(4)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "task": "mine",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}},
+    }
+    task |= {"test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_target": "a"}
+    task |= {
+        "doc_to_choice": "{{choices}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(task))
+    result = evaluate([folders / "adapter"], other_pairs(2), judge="none", tasks=str(tmp_path / "mine.yaml"))
+    found = result["tasks"]["base"]["mine"]["acc"]
+    assert found["value"] == 0.5 and (found["low"], found["high"]) == wilson(2, 4)
+    assert set(result["tasks"]) == {"base", "adapter"}

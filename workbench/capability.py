@@ -182,8 +182,9 @@ class Tasks:
     def scores(
         self, loaded: LoadedModel, speaker: Speaker = BASE, limit: int | None = None, seed: int = 0
     ) -> dict[str, Any]:
-        """{task: {metric: {"value", "low", "high"}}} of a speaker, intervals Wilson's for shares, else from the
-        harness's standard errors (None where it gives none). Chat models are asked in their template. Raises UserError if a task fails."""
+        """{task: {metric: {"value", "low", "high"}}} of a speaker. Intervals are Wilson's for shares, else from the harness's
+        standard errors (None where it gives none). Chat models are asked in their template. Raises UserError if a task
+        fails."""
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
 

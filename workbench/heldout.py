@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from workbench.judges.endpoint import Asking, EndpointJudge
 from workbench.models import LoadedModel, load_model
 from workbench.pairs import PreferencePairs, load_pairs, prompt_text
 from workbench.progress import QUIET, Progress, finite
-from workbench.rahf.adapters import has_adapter, is_full, load_adapter
+from workbench.rahf.adapters import has_adapter, load_adapter
 from workbench.rahf.config import RunConfig
 from workbench.rahf.results import number_format, read_result
 from workbench.stamp import check, stamp
 from workbench.tokens import Limits
 
-ALIGNED = "aligned"
+NAMES = ("aligned", "next")  # of adapters, in turn
 STEERING = "steering.safetensors"
 JUDGES = "auto, probe, none, votes, reward:FOLDER_OR_ID, endpoint:URL#MODEL or a bundled value such as demo"
 
@@ -83,11 +82,11 @@ def evaluate(
     done = {"base": harness.scores(loaded, limit=task_limit, seed=seed)} if harness else {}
     for number, (folder, name, result) in enumerate(zip(folders, names, results, strict=True), 1):
         progress("evaluate", number, len(folders) + 1, name)
-        with speaker_of(loaded, folder, result) as speaker:
-            found.append(measure(loaded, name, speaker, baseline, decider, sampling, limits))
-            after = capability.surprise(loaded, documents, speaker)
-            if harness:
-                done[name] = harness.scores(loaded, speaker, task_limit, seed)
+        speaker = speaker_of(loaded, folder, result)
+        found.append(measure(loaded, name, speaker, baseline, decider, sampling, limits))
+        after = capability.surprise(loaded, documents, speaker)
+        if harness:
+            done[name] = harness.scores(loaded, speaker, task_limit, seed)
         row = found[-1].figures
         row |= capability.text_figures(before, after) | capability.fact_figures(found[0], found[-1], baseline.groups)
         row |= {"run": result.get("run", folder.name), "capability": capability.finding(row)}
@@ -137,19 +136,18 @@ def unique(names: Sequence[str]) -> list[str]:
     return out
 
 
-@contextmanager
-def speaker_of(loaded: LoadedModel, folder: Path, result: dict[str, Any]) -> Iterator[Speaker]:
-    """The run's model as a speaker of its loaded base, for as long as the context lasts: its adapter, with the instruction
-    that belongs to it (HIR), or what it steers by. Raises UserError if it has neither, or it is damaged."""
+def speaker_of(loaded: LoadedModel, folder: Path, result: dict[str, Any]) -> Speaker:
+    """The run's model as a speaker of its loaded base: its adapter, with the instruction that belongs to it (HIR), or what it
+    steers by. It speaks until the next one is asked for. Raises UserError if it has neither, or it is damaged."""
     if not has_adapter(folder / "adapter") and (folder / STEERING).exists():
-        yield Speaker(steering=_steering(folder / STEERING, result))
-        return
-    load_adapter(loaded, folder / "adapter", ALIGNED)
-    try:
-        yield Speaker(ALIGNED, result.get("instruction"))
-    finally:
-        if not is_full(loaded, ALIGNED):  # the next full fine-tuning of that name replaces it
-            loaded.model.delete_adapter(ALIGNED)
+        return Speaker(steering=_steering(folder / STEERING, result))
+    before = [name for name in NAMES if name in getattr(loaded.model, "peft_config", {})]
+    name = next(name for name in NAMES if name not in before)
+    load_adapter(loaded, folder / "adapter", name)
+    for old in before:  # only now: peft cannot do without any
+        loaded.model.set_adapter(name)
+        loaded.model.delete_adapter(old)
+    return Speaker(name, result.get("instruction"))
 
 
 def _steering(path: Path, result: dict[str, Any]) -> Steering:

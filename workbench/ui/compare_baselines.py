@@ -34,9 +34,8 @@ def panel(workspace: state.Workspace, run: Any) -> tuple[dict[str, Any], bool]:
         "methods": [
             {
                 "value": method,
-                "label": NAMES[method],
+                "label": f"{NAMES[method]} again" if method in done else f"{_verb(method)} {NAMES[method]}",
                 "about": ABOUT[method],
-                "done": method in done,
                 "off": _why_not(method),
             }
             for method in METHODS
@@ -54,6 +53,10 @@ def _runs(visitor: str, kinds: tuple[str, ...]) -> list[Any]:
 
 def _like(status: dict[str, Any]) -> tuple[Any, Any]:
     return status.get("model"), status.get("pairs")
+
+
+def _verb(method: str) -> str:
+    return "Find" if method == "steering" else "Train"
 
 
 def _why_not(method: str) -> str:

@@ -72,16 +72,26 @@ def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _labels(points: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A name beside every point, on the side that has room, moved apart where they would stand on each other."""
+    """A short name beside every point, on the side that has room, moved apart where they would stand on each other and
+    above the dashed line of no preference."""
     found = []
+    names = short_names([point["name"] for point in points])
     for side in ("", "r"):
         mine = [i for i, dot in enumerate(dots) if (dot["x"] > 55) == (side == "r")]
-        heights = charts.spread([dots[i]["y"] for i in mine], 9.0)
+        base = {i for i in mine if points[i]["color"] == "base"}
+        heights = charts.spread([dots[i]["y"] + (7.0 if i in base else 0.0) for i in mine], 8.0)
         for i, height in zip(mine, heights, strict=True):
-            name = points[i]["name"]
-            text = name if len(name) <= 28 else name[:27].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
             shift = -2.0 if side else 2.0
-            found.append(
-                {"x": dots[i]["x"] + shift, "y": height, "side": side, "strong": text, "color": points[i]["color"]}
-            )
+            label = {"x": dots[i]["x"] + shift, "y": height, "side": side}
+            found.append(label | {"strong": names[i], "color": points[i]["color"]})
     return found
+
+
+def short_names(names: Sequence[str], most: int = 22) -> list[str]:
+    """The beginnings of names up to their first comma; where that is not their own, with their last part."""
+    first = [name.split(", ")[0] for name in names]
+    out = [
+        head if first.count(head) == 1 or head == name else f"{head}, {name.split(', ')[-1]}"
+        for head, name in zip(first, names, strict=True)
+    ]
+    return [name if len(name) <= most else name[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}" for name in out]

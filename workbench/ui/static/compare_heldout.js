@@ -12,7 +12,7 @@
   };
   const cell = (value) => {
     const { el } = kit();
-    return Array.isArray(value) ? [el('b', null, value[0]), value[1] && [' ', el('span', { class: 'q nw' }, value[1])]] : value ?? '';
+    return Array.isArray(value) ? el('span', null, el('b', null, value[0]), value[1] && [' ', el('span', { class: 'q nw' }, value[1])]) : value || null;
   };
   const bar = (one) => {
     const { el } = kit();
@@ -82,12 +82,12 @@
     const { el, words, button, figure } = kit();
     remember(data, local);
     local.data = data;
-    const head = [el('th', { class: 'picks' }, el('span', { class: 'sr' }, 'Evaluate')), el('th', null, 'Model'),
+    const head = [el('th', { class: 'rpick' }, el('span', { class: 'sr' }, 'Evaluate')), el('th', null, 'Model'),
       el('th', { class: 'hide-sm' }, el('span', { class: 'ends' }, el('span', null, '0'), el('span', null, data.measure), el('span', null, '1'))),
       el('th', null, `${data.measure_title}, 95% interval`), data.apart && el('th', { class: 'num' }, data.apart),
       data.columns.map((title) => el('th', { class: 'num' }, title))];
     const body = data.rows.map((row) => el('tr', { class: row.mine ? 'sel' : null, 'data-key': row.run || 'base' },
-      el('td', { class: 'picks' }, pick(row, local)), el('td', { class: 'who' }, name(row)),
+      el('td', { class: 'rpick' }, pick(row, local)), el('td', { class: 'who' }, name(row)),
       el('td', { class: 'hide-sm ratecell' }, rate(row, data.mid)), el('td', { class: 'nw', 'data-l': data.measure }, cell(row.first) || (row.versus && el('span', { class: 'q only-sm' }, row.versus))),
       data.apart && el('td', { class: 'num nw', 'data-l': 'less this' }, cell(row.apart)),
       row.cells.map((value, i) => el('td', { class: 'num nw', 'data-l': data.columns[i] }, cell(value)))));
@@ -100,11 +100,11 @@
       el('div', { class: 'judgerow' }, asked(data, local), el('button', { type: 'button', class: 'btn sm', 'data-go': data.act.act, disabled: !busy && !count }, label)),
       bar(data.bar), wrong(data.wrong),
       el('div', { class: 'tablewrap cardrows', id: 'rw-heldout' }, el('table', null, el('thead', null, el('tr', null, head)), el('tbody', null, body))),
-      data.judge && el('div', { class: 'heldnotes' },
-        el('p', { class: 'sm' }, el('b', null, 'Judge: '), data.judge.name || 'nobody', data.judge.about && ['. ', el('span', { class: 'q' }, data.judge.about)], data.judge.use && [' ', el('span', { class: 'q' }, data.judge.use)]),
-        data.capability.length > 0 && el('p', { class: 'sm' }, el('b', null, 'Capability kept? '), el('span', { class: 'q' }, data.text && `On ${data.text}. `),
-          data.capability.map((one, i) => [data.capability.length > 1 && el('b', null, `${one.name}: `), one.text, ' ']))),
-      data.plot && el('div', { class: 'frontier' }, figure(data.plot)),
+      el('div', { class: 'heldbelow' + (data.plot && data.judge ? ' two' : '') }, data.plot && el('div', { class: 'frontier' }, figure(data.plot)),
+        data.judge && el('div', { class: 'heldnotes' },
+          el('div', null, el('h3', null, `Judged by ${data.judge.name || 'nobody'}`), el('p', { class: 'sm q' }, data.judge.about), data.judge.use && el('p', { class: 'sm q' }, data.judge.use)),
+          data.capability.length > 0 && el('div', null, el('h3', null, 'Was anything lost?'), data.text && el('p', { class: 'sm q' }, `Text: ${data.text}.`),
+            data.capability.map((one) => el('p', { class: 'sm' }, data.capability.length > 1 && el('b', null, `${one.name}: `), one.text))))),
       data.more.length > 0 && el('details', { class: 'more', id: 'rw-heldout-more' }, el('summary', null, 'All figures', el('small', null, 'Length-controlled win rate, form, margin, facts, fluency, held-out text.')),
         el('div', { class: 'tablewrap cardrows' }, el('table', null,
           el('thead', null, el('tr', null, el('th', null, 'Model'), data.more.map((title) => el('th', { class: 'num' }, title)))),
@@ -136,7 +136,7 @@
       el('header', null, el('div', null, el('h2', null, 'Is it worth it? The same pairs and budget, other methods'),
         el('p', null, 'Each trains on what this run was trained on, with as many steps and answers, and joins the table above.'))),
       el('div', { class: 'methods' }, data.methods.map((one) => el('div', { class: 'method' },
-        button(one.done ? `${one.label} again` : `Train ${one.label}`, 'baseline', { small: true, off: Boolean(one.off), data: { method: one.value }, title: one.off || null }),
+        button(one.label, 'baseline', { small: true, off: Boolean(one.off), data: { method: one.value }, title: one.off || null }),
         el('span', { class: 'xs q' }, one.off || one.about)))),
       data.runs.map((one) => el('div', { class: 'baserun', 'data-key': one.run }, el('div', { class: 'grow' }, el('b', { class: 'sm' }, one.name),
         one.share === null ? el('p', { class: 'xs q' }, one.text) : bar(one)), button(one.act.label, one.act.act, { small: true, data: { run: one.run } }))),
