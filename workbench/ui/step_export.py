@@ -267,6 +267,7 @@ class Step:
 
 def write(run: Any, kind: str, scores: Path | None, progress: Progress) -> None:
     """Make ``exports/<kind>`` of a run, whole or not at all, and write down of which adapter it is."""
+    state.import_engine()  # two threads must not import it at once
     from workbench.export import export
 
     to = run.path / "exports" / kind
@@ -291,6 +292,7 @@ def scores_of(visitor: str) -> Path | None:
 
 
 def _push(run: Any, repository: str, private: bool, token: str) -> None:
+    state.import_engine()
     from workbench.export import export
 
     with tempfile.TemporaryDirectory(prefix="rahf-push-") as folder:
