@@ -1,6 +1,7 @@
 """The other methods: each does what its name says, on the pairs and the budget of an alignment, and its run is like any."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -102,6 +103,18 @@ def test_dpo_s_loss_is_the_formula_on_our_own_tokens(some, tmp_path, monkeypatch
     assert gaps.abs().max() > 0.1
     assert found == pytest.approx(slow, rel=1e-4)
     assert trainer.measured["reward_gap"] == pytest.approx(0.3 * float(gaps.mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", ["opt", "mixtral"])
+def test_dpo_begins_at_indifference_whatever_the_base_drops_or_routes(some, tmp_path, family):
+    from workbench.baselines import preference
+
+    config = settings("dpo")
+    config = config.as_stage(config.budget(8, 8), 4)
+    trainer = preference.make_trainer(tiny_model(family), some, config, LIMITS, tmp_path, QUIET)
+    trainer.model.train()
+    batch = trainer.data_collator([trainer.train_dataset[row] for row in range(4)])
+    assert float(trainer.compute_loss(trainer.model, batch).detach()) == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_sft_is_the_chosen_side_of_dual_s_step_1(some, tmp_path):

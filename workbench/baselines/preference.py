@@ -59,6 +59,7 @@ class PreferenceTrainer(StageTrainer, _Trl):
         super().__init__(**rest)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        self._drop_nothing()
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         told = self._metrics["train"]
         self.measured = {
@@ -67,6 +68,13 @@ class PreferenceTrainer(StageTrainer, _Trl):
             if told.get(f"rewards/{key}")
         }
         return loss
+
+    def _drop_nothing(self) -> None:
+        """Model and base are compared without dropout; TRL switches off its modules only, which some families do
+        without. (Where memory is saved, a block that drops by itself, as OPT's, still does.)"""
+        saving = {id(block) for block in self.loaded.blocks} if self.args.gradient_checkpointing else set()
+        for module in self.model.modules():
+            module.training = module is self.model or id(module) in saving  # blocks save in training only
 
 
 def preference_data(loaded: LoadedModel, pairs: Sequence[Pair], limits: Limits) -> Dataset:
@@ -92,7 +100,7 @@ def make_trainer(
     look: Callable[[int], dict] | None = None,
 ) -> PreferenceTrainer:
     """The trainer of ``config.align_steps`` steps of ``align_batch`` pairs; ``loaded`` gets the adapter ``ADAPTER``."""
-    saving = {"gradient_checkpointing": config.gradient_checkpointing}
+    saving: dict[str, Any] = {"gradient_checkpointing": config.gradient_checkpointing}
     if config.gradient_checkpointing:
         saving["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
     return PreferenceTrainer(
@@ -104,7 +112,7 @@ def make_trainer(
         progress=progress,
         args=arguments(
             config, "align", len(pairs), folder, loaded.device, DPOConfig, beta=config.beta, max_length=None,
-            bf16=False, **saving,
+            bf16=False, router_aux_loss_coef=0.0, **saving,
         ),
         dataset=preference_data(loaded, pairs, limits),
         collator=None,  # TRL's own
