@@ -23,7 +23,7 @@ from workbench.export import report
 from workbench.export.comparison import checked, comparison_page
 from workbench.rahf.config import RunConfig
 from workbench.runs import create, worker
-from workbench.ui import export_view, making, quota, sharing, state, step_export
+from workbench.ui import export_share, export_view, making, quota, sharing, state, step_export
 
 pytestmark = pytest.mark.timeout(900)  # the fixture makes a run and starts a server
 ANN, BOB = "a" * 32, "b" * 32
@@ -298,6 +298,20 @@ def test_only_a_comparison_is_shared_and_no_more_than_fits(runs_root):
     told = comparison_page(PAYLOAD | {"title": HOSTILE, "votes": [[HOSTILE, HOSTILE]], "settings": [[HOSTILE, 1]],
                                       "table": {"head": [HOSTILE], "rows": [[HOSTILE]]}}, 0.0)  # fmt: skip
     assert "window.hit = 1</script>" not in told and "<img" not in told
+
+
+def test_a_run_that_was_not_judged_has_nothing_to_share_and_says_so(server, tmp_path):
+    class Bare:
+        path = tmp_path
+
+    panel = export_share.Panel.__new__(export_share.Panel)
+    panel.chosen = lambda visitor: Bare
+    assert "stopped before it was judged" in panel.mean(ANN, "", "12", [])
+    with pytest.raises(UserError, match="stopped before it was judged"):
+        export_share.comparison_of(Bare, ANN, "", "12", [])
+    for count, parts in (("7", []), ("12", ["everything"]), ("12", None)):
+        with pytest.raises(UserError, match="from the list"):
+            export_share.comparison_of(server.run, ANN, "", count, parts)
 
 
 def test_what_takes_a_while_can_be_cancelled_and_leaves_nothing(server, monkeypatch):

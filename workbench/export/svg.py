@@ -44,7 +44,7 @@ def draw(figure: Figure, width: int = 680, height: int = 0, alone: bool = False)
     rows = figure.get("rows")
     height = height or (70 + 34 * len(rows) if rows else 240)
     several = alone and len(figure["series"]) > 1
-    top, left = (64 if several else 44 if alone else 12), (142 if rows else 46)
+    top, left = (64 if several else 44 if alone else 12), (156 if rows else 46)
     plot = _Plot(figure, left, top, width - left - 16, height - 52)
     height += top - 12
     label = f"{figure['title']}. {figure['sub']}"

@@ -13,6 +13,7 @@ from workbench.ui import context, export_view, html, sharing, state, votes
 from workbench.ui.page import Page
 
 PARTS = ("Held-out figures", "My blind votes, counted", "Settings")
+UNJUDGED = "This run has no held-out answers to share: it was stopped before it was judged."
 COUNTS = ("6", "12", "24", "50")
 
 
@@ -64,8 +65,9 @@ class Panel:
 
     def mean(self, visitor: str, title: Any, count: Any, parts: Any) -> str:
         """What the page would show and what not, as a sentence."""
-        payload, _ = comparison_of(self.chosen(visitor), visitor, title, count, parts)
-        rows = len(payload["rows"])
+        rows = len(answers_of(self.chosen(visitor), count, parts))
+        if not rows:
+            return html.value(html.Markup('<p class="sm s" role="status">{}</p>').format(UNJUDGED))
         shown = [f"{rows} held-out prompts with the base’s and the aligned model’s answers"]
         shown += [part[0].lower() + part[1:] for part in PARTS if part in (parts or ())]
         listed_parts = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
@@ -112,6 +114,18 @@ def listed(visitor: str, fresh: str = "") -> str:
     return html.value({"links": rows})
 
 
+def answers_of(run: Any, count: Any, parts: Any) -> list[dict[str, Any]]:
+    """The run's first held-out prompts with both answers. Whatever was posted is checked. Raises UserError."""
+    from workbench.export import read_samples
+
+    if not isinstance(parts, (list, tuple)) or not set(map(str, parts)) <= set(PARTS) or str(count) not in COUNTS:
+        raise UserError("Choose what to show from the list.")
+    return [
+        {"prompt": one.get("prompt"), "answers": [{"text": one.get("base")}, {"text": one.get("aligned")}]}
+        for one in read_samples(run.path, int(count))
+    ]
+
+
 def comparison_of(
     run: Any, visitor: str, title: Any, count: Any, parts: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -119,19 +133,12 @@ def comparison_of(
     from workbench.export.facts import figure_rows, judged_on, limits, method_name, named, setting_rows
     from workbench.export.figures import figures
 
-    if not isinstance(parts, (list, tuple)) or not set(map(str, parts)) <= set(PARTS) or str(count) not in COUNTS:
-        raise UserError("Choose what to show from the list.")
+    rows = answers_of(run, count, parts)
+    if not rows:
+        raise UserError(UNJUDGED)
     status = run.status()
     result = export_view.result_of(run, status)
     method = method_name(result)
-    from workbench.export import read_samples
-
-    rows = [
-        {"prompt": one.get("prompt"), "answers": [{"text": one.get("base")}, {"text": one.get("aligned")}]}
-        for one in read_samples(run.path, int(count))
-    ]
-    if not rows:
-        raise UserError("This run has no held-out answers to share: it was stopped before it was judged.")
     payload: dict[str, Any] = {
         "title": str(title or "").strip()[:120] or f"{context.title_of(status)}: base and aligned",
         "lead": f"{named(result['config']['model'])} before and after {method}: the first held-out prompts, not chosen by "
