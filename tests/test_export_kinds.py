@@ -1,5 +1,6 @@
 """Every kind of export is loaded back in a fresh process, by plain transformers and peft, and gives the same tokens."""
 
+import ast
 import copy
 import json
 import os
@@ -11,20 +12,23 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import saved, tiny_model
+from tiny import saved, tiny_model, tiny_tokenizer
 from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from workbench.errors import Stopped, UserError
-from workbench.export import KINDS, export, gguf_file, model_card
+from workbench.export import KINDS, export, gguf_file, model_card, repeat
 from workbench.export.repeat import notebook
 from workbench.export.vectors import read_vectors
 from workbench.generation import Sampling, Steering, generate
-from workbench.models import load_model
+from workbench.models import Reader, load_model
+from workbench.pairs import load_pairs
 from workbench.progress import QUIET, Progress
 from workbench.rahf.adapters import load_adapter
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align
+from workbench.tokens import Boundary, Limits
 
 pytestmark = pytest.mark.timeout(900)  # the fixture waits for another process
 PROMPTS = ["what is it, number 3?", "please tell me", "a lazy dog?"]
@@ -167,6 +171,44 @@ def test_the_script_is_the_notebook_and_names_no_path_of_this_machine(back):
     parts = [json.loads(line)["part"] for line in (home / "pairs.jsonl").read_text().splitlines()]
     own = json.loads((scit / "run" / "result.json").read_text())["pairs"]
     assert {part: parts.count(part) for part in own} == own
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+
+
+@pytest.mark.parametrize("form", ["system", "no system", "no template"])
+def test_the_script_writes_dialogues_as_the_engine_does(back, form):
+    scit, _, _ = back
+    result = json.loads((scit / "run" / "result.json").read_text())
+    config, tokenizer = RunConfig.from_dict(result["config"]), tiny_tokenizer(chat=form != "no template", bos=True)
+    if form == "no system":
+        tokenizer.chat_template = NO_SYSTEM
+    if form == "no template":  # and it begins every text with its own token
+        begins = TemplateProcessing("<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.bos_token_id)])
+        tokenizer.backend_tokenizer.post_processor = begins
+    boundary, limits = Boundary(tokenizer), Limits(60, 12)
+    cells = repeat._cells(
+        scit / "run", result, config, config.split(load_pairs(config.pairs)), Reader(boundary, 256), limits
+    )
+    code = [body for kind, where, body in cells if kind == "code" and where == "both"]
+    settings = ast.literal_eval(code[0].partition("\nS = ")[2].partition("\nPAIRS = ")[0])
+    names = {"S": settings, "tokenizer": tokenizer, "torch": torch}
+    exec(code[1], names)
+    assert settings["bos"] == ([tokenizer.bos_token_id] if form == "no template" else [])
+    talk = [
+        {"role": "user", "content": "what is it?"},
+        {"role": "assistant", "content": "no."},
+        {"role": "user", "content": "jumps"},
+    ]
+    told = [{"role": "system", "content": "be a fox"}, *talk]
+    for messages in (talk[:1], talk, told):
+        for instruction in (None, "please be good"):
+            for answer in ("it is good", "a" * 40, " lazy"):
+                wanted = boundary.encode(messages, answer, instruction, limits)
+                assert names["encode"](messages, answer, instruction) == (wanted.ids, wanted.start)
 
 
 def test_control_vectors_say_what_they_are_and_llama_cpp_s_layer_is_our_block(back):
