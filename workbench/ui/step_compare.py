@@ -81,10 +81,10 @@ class Step:
             self.run = gr.Dropdown(label="Aligned run", choices=[], scale=2, elem_id="rw-compare-run", filterable=False)
         self.fold = gr.Accordion(FOLD.format(7, 1, 64), open=False, elem_classes="rw-asks rw-fold")
         with self.fold, gr.Row(elem_classes="rw-fields"):
-            self.seed = gr.Number(7, label="Seed", precision=0, minimum=0)
-            self.temperature = gr.Number(1.0, label="Temperature", minimum=0, maximum=10, step=0.1)
-            self.top_p = gr.Number(1.0, label="Top-p", minimum=0.01, maximum=1, step=0.05)
-            self.tokens = gr.Number(64, label="Longest answer, tokens", precision=0, minimum=1, maximum=512)
+            self.seed = gr.Number(7, label="Seed", precision=0)
+            self.temperature = gr.Number(1.0, label="Temperature", step=0.1)
+            self.top_p = gr.Number(1.0, label="Top-p", step=0.05)
+            self.tokens = gr.Number(64, label="Longest answer, tokens", precision=0)
 
     def _build_list(self) -> None:
         with gr.Column(elem_classes="rw-panel", elem_id="rw-many-panel", min_width=0):
@@ -195,10 +195,13 @@ class Step:
         columns = compare_columns.columns_of(workspace, run)
         if said["columns"] != columns and not said.get("live"):  # of columns that are no longer there
             said = {"columns": columns, "names": [], "turns": [], "marks": None, "notice": said.get("notice")}
+        return self._panes(said, _frame(workspace, run, said["columns"]))
+
+    def _panes(self, said: dict[str, Any], frame: dict[str, Any]) -> dict[Any, Any]:
         live = bool(said.get("live"))
-        word = {2: "Ask both", 3: "Ask all three", 4: "Ask all four"}[len(columns)]
+        word = {2: "Ask both", 3: "Ask all three", 4: "Ask all four"}[len(said["columns"])]
         return {
-            self.answers: html.value(_drawn(workspace, run, said)),
+            self.answers: html.value(_drawn(said, frame)),
             self.go: gr.Button(word, visible=not live),
             self.stop: gr.Button(visible=live),
         }
@@ -231,10 +234,12 @@ class Step:
 
     def _follow(self, visitor: str, run: Any, job: Job) -> Iterator[dict[Any, Any]]:
         """What a job of the chat shows, until it ends. The job goes on if nobody follows."""
+        frame: dict[str, Any] = {}
         try:
             for said in job.watch(EVERY):
+                frame = frame or _frame(state.open_workspace(visitor), run, said["columns"])
                 if not job.dropped:
-                    yield self._chat(visitor, run, said)
+                    yield self._panes(said, frame)
         except Exception:
             yield self._chat(visitor, run)
             raise
@@ -306,7 +311,7 @@ class Step:
     def _answer_list(self, visitor: str, run: Any, prompts: list, note: str, sampling: Any) -> Iterator[dict[Any, Any]]:
         job = compare_list.ask(visitor, run, prompts, note, answers.sampling_from(*sampling))
         try:
-            for made in job.watch(3 * EVERY):
+            for made in job.watch(max(3 * EVERY, len(prompts) / 100)):  # a long list is much to send
                 if not job.dropped:
                     yield self._list(visitor, made)
         finally:
@@ -314,12 +319,11 @@ class Step:
         yield last
 
 
-def _drawn(workspace: Any, run: Any, said: dict[str, Any]) -> dict[str, Any]:
-    """The value of the view of answers: for every column also what can be set of it."""
-    columns = said["columns"]
-    looks = compare_columns.look_of(columns)
+def _frame(workspace: Any, run: Any, columns: list[Any]) -> dict[str, Any]:
+    """What stands around answers and does not change while they grow: the columns, what may be chosen and set."""
     shown = []
-    for name, look, column in zip(compare_columns.names(workspace, columns), looks, columns, strict=True):
+    names, looks = compare_columns.names(workspace, columns), compare_columns.look_of(columns)
+    for name, look, column in zip(names, looks, columns, strict=True):
         one = look | {"name": name, "value": compare_columns.key_of(column)}
         if column["kind"] == "prompted":
             one["text"] = column["text"]
@@ -328,10 +332,19 @@ def _drawn(workspace: Any, run: Any, said: dict[str, Any]) -> dict[str, Any]:
             strength = compare_columns.strength_text(source, column["alpha"])
             one |= {"alpha": column["alpha"], "most": compare_columns.reach(source), "strength": strength}
         shown.append(one)
-    captured = answers.captured_of(workspace, run) is not None
+    return {
+        "columns": shown,
+        "choices": compare_columns.choices(workspace, run),
+        "captured": answers.captured_of(workspace, run) is not None,
+        "run": run,
+    }
+
+
+def _drawn(said: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
+    """The value of the view of answers."""
     blocks = max((len(one["prefs"]) for one in said.get("marks") or [] if one and one["prefs"]), default=0)
-    block = answers.block_of(run, blocks) if blocks else (0 if captured else None)
-    value = compare_view.chat(said, shown, compare_columns.choices(workspace, run), block)
+    block = answers.block_of(frame["run"], blocks) if blocks else (0 if frame["captured"] else None)
+    value = compare_view.chat(said, frame["columns"], frame["choices"], block)
     value |= {"most": compare_columns.MOST, "least": compare_columns.LEAST}
     value["stamp"] = secrets.token_hex(3)  # the choosers are drawn again, also where nothing changed
     return value
