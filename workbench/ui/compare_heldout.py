@@ -19,8 +19,9 @@ class Panel:
         self.others = html.view("compare-baselines", elem_id="rw-compare-baselines")
         self.timer = gr.Timer(1.0, active=False)
         self.parts = [self.view, self.others, self.timer]
-        page.on(self.view.select, self.evaluate, run, self.parts, event=True)
-        page.on(self.others.select, self.press, run, self.parts, event=True)
+        every = {"event": True, "trigger_mode": "multiple"}  # a press counts while a tick is still being kept
+        page.on(self.view.select, self.evaluate, run, self.parts, **every)
+        page.on(self.others.select, self.press, run, self.parts, **every)
         page.on(self.timer.tick, self.watch, run, self.parts, quiet=True, concurrency_limit=None)
 
     def updates(self, workspace: state.Workspace, run: Any) -> dict[Any, Any]:
@@ -42,11 +43,14 @@ class Panel:
         action, held = sent.get("action"), compare_runs.read(workspace, run)
         if action == "stop" and held.busy:
             state.run_of(workspace, held.status["run"]).request_stop()
-        elif action == "pick":
-            workspace = self._keep(visitor, sent, held)
-        elif action == "evaluate" and not held.busy:
-            workspace = self._keep(visitor, sent, held)
-            workspace = self._start(visitor, sent, run, compare_runs.read(workspace, run))
+        elif action == "pick":  # what is drawn stays: the next tick may have been made already
+            self._keep(visitor, sent, held)
+            return {}
+        elif action == "evaluate":
+            with state.lock_of(visitor):  # two presses, one evaluation
+                workspace = self._keep(visitor, sent, held)
+                held = compare_runs.read(workspace, run)
+                workspace = workspace if held.busy else self._start(visitor, sent, run, held)
         return self.updates(workspace, run)
 
     def _keep(self, visitor: str, sent: dict, held: compare_runs.Held) -> state.Workspace:

@@ -7,6 +7,8 @@ from typing import Any
 
 from workbench.ui import charts
 
+LETTER = 2.3  # per cent of a narrow plot that a letter takes
+
 
 def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Win rate against KL from the base, a point a model with both intervals; None for fewer than two models. ``points``:
@@ -72,19 +74,28 @@ def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _labels(points: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A short name beside every point, on the side that has room, moved apart where they would stand on each other and
-    above the dashed line of no preference."""
-    found = []
-    names = short_names([point["name"] for point in points])
-    for side in ("", "r"):
-        mine = [i for i, dot in enumerate(dots) if (dot["x"] > 55) == (side == "r")]
-        base = {i for i in mine if points[i]["color"] == "base"}
-        heights = charts.spread([dots[i]["y"] + (7.0 if i in base else 0.0) for i in mine], 8.0)
-        for i, height in zip(mine, heights, strict=True):
-            shift = -2.0 if side else 2.0
-            label = {"x": dots[i]["x"] + shift, "y": height, "side": side}
-            found.append(label | {"strong": names[i], "color": points[i]["color"]})
+    """A short name at every point: above, below or beside it, where it covers no other name, no point and not the dashed
+    line of no preference as far as that can be had."""
+    found: list[dict[str, Any]] = []
+    taken: list[tuple[float, float, float]] = [(dot["x"] - 1.5, dot["x"] + 1.5, dot["y"]) for dot in dots]
+    for point, dot, name in zip(points, dots, short_names([point["name"] for point in points]), strict=True):
+        wide = LETTER * len(name)
+        spots = []
+        for rise in (9.0, -9.0, 17.0, -17.0):
+            start = min(max(dot["x"] - wide / 2, 0.0), 100.0 - wide)
+            spots.append((start, dot["y"] + rise))
+        spots += [(dot["x"] + 3.0, dot["y"]), (dot["x"] - wide - 3.0, dot["y"])]
+        start, y = min(spots, key=lambda spot, w=wide: (_covered(spot, w, taken), spots.index(spot)))
+        taken.append((start, start + wide, y))
+        found.append({"x": round(start, 2), "y": round(y, 2), "side": "", "strong": name, "color": point["color"]})
     return found
+
+
+def _covered(spot: tuple[float, float], wide: float, taken: Sequence[tuple[float, float, float]]) -> float:
+    """How much a name at this spot would stand on: other things, the dashed line, and beyond the plot."""
+    start, y = spot
+    on = sum(start < right and left < start + wide and abs(y - other) < 8 for left, right, other in taken)
+    return on + (start < 0 or start + wide > 100 or not 4 <= y <= 103) + 0.5 * (abs(y - 50) < 5)
 
 
 def short_names(names: Sequence[str], most: int = 22) -> list[str]:

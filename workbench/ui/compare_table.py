@@ -18,13 +18,13 @@ COLUMNS = (  # title, key in the evaluation, digits; the rest stands in the fold
 MORE = (
     ("Win rate, equal length", "win_rate_lc", 2),
     ("Preferred form", "preferred", 2),
-    ("Reward margin, nats a token", "reward_margin", 2),
+    ("Reward margin, nats", "reward_margin", 2),
     ("Facts right", "facts_right", 2),
     ("Unfinished", "unfinished", 2),
     ("Stuck", "repetition", 2),
     ("Distinct-2", "distinct_2", 2),
     ("Perplexity under base", "perplexity_base", 2),
-    ("Held-out text, times base", "text_ratio", 3),
+    ("Text, times base", "text_ratio", 3),
 )
 AGAINST_ITSELF = (
     "win_rate",
@@ -131,12 +131,9 @@ def _finding(held: Held, measured: Sequence[dict[str, Any]], key: str) -> tuple[
         return title, shared + brackets
     mine = next((run for run in measured if run["run"] == held.selected), None)
     found = align_view.achieved([mine["base"], mine["aligned"]]) if mine and mine.get("base") else None
-    some = (
-        "Runs that are not marked as judged together have numbers of their own held-out pairs. "
-        if len(measured) > 1
-        else ""
-    )
-    return (found[0] if found else "Held-out pairs"), (shared if judged else "") + some + brackets
+    own = "Numbers marked as own are of each run’s own held-out pairs: evaluate them together to compare. "
+    own = own if any(not run["judged"] for run in measured) and len(measured) > 1 else ""
+    return (found[0] if found else "Held-out pairs"), (shared if judged else "") + own + brackets
 
 
 def bar(status: dict[str, Any] | None) -> dict[str, Any]:

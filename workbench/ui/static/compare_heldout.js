@@ -7,7 +7,7 @@
     if (!row.rate) return el('span', { class: 'q' }, row.versus || '');
     const [value, low, high] = row.rate;
     const spread = typeof low === 'number' && typeof high === 'number';
-    return el('div', { class: 'wh c-' + row.kind, style: `--mid:${100 * mid}%`, role: 'img', 'aria-label': spread ? `${value.toFixed(2)}, ${low.toFixed(2)} to ${high.toFixed(2)}` : value.toFixed(2) },
+    return el('div', { class: 'wh c-' + (row.tag ? 'ink' : row.kind), style: `--mid:${100 * mid}%`, role: 'img', 'aria-label': spread ? `${value.toFixed(2)}, ${low.toFixed(2)} to ${high.toFixed(2)}` : value.toFixed(2) },
       spread && el('u', { style: `left:${100 * low}%;width:${100 * (high - low)}%` }), el('i', { style: `left:${100 * value}%` }));
   };
   const cell = (value) => {
