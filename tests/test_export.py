@@ -4,15 +4,18 @@ import base64
 import hashlib
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from peft import PeftModel
 from tiny import PAIRS, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.errors import UserError
-from workbench.export import export, model_card, report
+from workbench.export import export, facts, figures, hub, model_card, report
+from workbench.export.svg import draw
 from workbench.progress import QUIET
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align
@@ -88,3 +91,44 @@ def test_a_failed_push_does_not_tell_the_token(finished, tmp_path):
     with pytest.raises(UserError, match="Pushing to me/it failed") as caught:
         export(finished / "run", tmp_path / "out", push="me/it", token="hf_secret")
     assert "hf_secret" not in str(caught.value)
+
+
+def test_training_pairs_are_not_pushed_by_the_way():
+    names = ["pairs.jsonl", "notebook/pairs.jsonl", "notebook/repeat.py", "README.md", "my-pairs.jsonl"]
+    kept = filter_repo_objects(names, ignore_patterns=hub.PRIVATE)
+    assert list(kept) == ["notebook/repeat.py", "README.md", "my-pairs.jsonl"]
+
+
+def test_figures_are_drawn_where_their_numbers_are_and_stay_one_picture_whatever_they_are_called(finished, tmp_path):
+    export(finished / "run", tmp_path / "out")
+    drawn = list((tmp_path / "out" / "figures").glob("*.svg"))
+    assert drawn and all(ElementTree.parse(path).getroot().tag.endswith("svg") for path in drawn)
+    points = [
+        figures.point(0, 0.0, -0.1, 0.1),
+        figures.point(5, 1.0),
+        figures.point(10, 0.5, 0.4, 0.6),
+        figures.point(3, None),
+    ]
+    figure = {
+        "id": "x", "title": HOSTILE, "sub": HOSTILE, "x": figures.axis(HOSTILE, [], 0, 10), "y": figures.axis("y", [], 0.0, 1.0),
+        "series": [figures.series(HOSTILE, "ink", points)], "band": None, "mark": {"x": 5, "text": HOSTILE},
+    }  # fmt: skip
+    root = ElementTree.fromstring(draw(figure, width=446, height=252, alone=True))
+    circles = [one for one in root.iter() if one.tag.endswith("circle")]
+    places = [(float(one.get("cx")), float(one.get("cy"))) for one in circles]
+    left, right, top, bottom = 46, 430, 44, 244  # the plot's box
+    assert places == [(left, bottom), ((left + right) / 2, top), (right, (top + bottom) / 2)]
+    assert circles[1].get("data-t").endswith("1 (no interval)") and circles[2].get("data-t").endswith("0.5 [0.4, 0.6]")
+    assert not [one for one in root.iter() if one.tag.endswith("script")]
+
+
+def test_ticks_are_round_and_within_the_axis():
+    assert [text for _, text in figures.ticks(0, 1)] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert [value for value, _ in figures.ticks(-3, 17)] == [0, 5, 10, 15]
+    assert figures.ticks(2, 2) == [(2, "2")]
+
+
+def test_what_has_no_interval_says_so():
+    assert facts.number({"a": 0.5}, "a") == "0.50 (no interval)"
+    assert facts.number({"a": 0.5, "a_low": 0.4, "a_high": 0.6}, "a") == "0.50 [0.40, 0.60]"
+    assert facts.number({}, "a") is None

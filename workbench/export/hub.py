@@ -10,7 +10,7 @@ from workbench.errors import UserError
 from workbench.progress import Progress
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-PRIVATE = ["pairs.jsonl"]  # training data is not published by the way
+PRIVATE = ["pairs.jsonl", "*/pairs.jsonl"]  # training data is not published by the way
 
 
 def check_name(repository: str) -> None:
