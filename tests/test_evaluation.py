@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from test_judges import asking, endpoint, prefers, reward_model
 from tiny import PAIRS, saved, tiny_model
 
 from workbench import capability
@@ -18,8 +19,10 @@ from workbench.evaluation import BASE, Measured, differences, make_baseline, mea
 from workbench.generation import Sampling, Speaker, Steering
 from workbench.heldout import evaluate
 from workbench.judges import ProbeJudge, RuleJudge, choose_judge
+from workbench.judges.reward import RewardJudge
 from workbench.models import load_model
 from workbench.pairs import Pair, PreferencePairs, as_messages, load_pairs
+from workbench.progress import Progress
 from workbench.rahf.adapters import activate, add_adapter, load_adapter, save_adapter
 from workbench.rahf.config import RunConfig
 from workbench.statistics import bootstrap, distinct, length_controlled, share, wilson
@@ -368,6 +371,35 @@ def test_votes_stand_for_the_win_rate(folders):
     assert result["judge"] == "people's votes" and result["models"][1]["win_rate"] == 1.0
     assert (result["models"][1]["votes"], result["models"][1]["voters"]) == (1, 1)
     assert result["models"][1]["win_rate_low"] == wilson(1, 1)[0] and result["models"][2]["win_rate"] is None
+
+
+def test_an_endpoint_judges_runs_and_a_rerun_asks_nothing(folders, tmp_path):
+    told = []
+    progress = Progress(lambda event: told.append(event.stage))
+    with endpoint(prefers("e")) as server:
+        given = {"judge": f"endpoint:{server.url}#m", "asking": asking(tmp_path, price=(1.0, 2.0))}
+        first = evaluate([folders / "adapter"], other_pairs(), progress=progress, **given)
+        count = len(server.asked)
+        again = evaluate([folders / "adapter"], other_pairs(), **given)
+        assert count and len(server.asked) == count
+    outcomes = []
+    for row in first["samples"]:
+        ours, base = "e" in row["adapter"], "e" in row["base"]
+        outcomes.append(0.5 if ours == base else float(ours))
+    assert first["models"][1]["win_rate"] == again["models"][1]["win_rate"] == np.mean(outcomes)
+    assert first["models"][0]["win_rate"] == 0.5 and first["judge"].startswith("m at 127.0.0.1")
+    assert first["judge_use"]["cost"] > 0 == again["judge_use"]["cost"] and again["judge_use"]["cached"] == count
+    assert "judge" in told and "reward" not in first["judge"]
+
+
+def test_a_reward_model_judges_runs(folders, tmp_path):
+    reward_model(tmp_path)
+    result = evaluate([folders / "adapter"], other_pairs(), judge=f"reward:{tmp_path}")
+    judge = RewardJudge(str(tmp_path), "cpu")
+    prompts = [row["prompt"] for row in result["samples"]]
+    ours, base = ([row[name] for row in result["samples"]] for name in ("adapter", "base"))
+    assert result["models"][1]["win_rate"] == judge.outcomes(prompts, ours, base).mean()
+    assert result["judge"] == judge.name and result["judge_about"] == judge.about
 
 
 # -- capability --------------------------------------------------------------------------------------------------------

@@ -277,6 +277,50 @@ def test_the_table_on_the_page(page, server, monkeypatch):  # noqa: F811
     expect(page.locator('#rw-compare-heldout [data-field="where"]')).to_have_value("http://127.0.0.1:9/v1#none")
 
 
+def test_runs_are_evaluated_in_a_process_of_their_own(page, server, monkeypatch, tmp_path):  # noqa: F811
+    """A press, progress, the numbers; a judge that does not answer is a sentence and leaves them."""
+    import torch
+    from playwright.sync_api import expect
+    from tiny import saved, tiny_model
+
+    from workbench.models import load_model
+    from workbench.pairs import load_pairs
+    from workbench.rahf.adapters import add_adapter, save_adapter
+    from workbench.rahf.config import RunConfig
+    from workbench.stamp import stamp
+
+    monkeypatch.setenv("RAHF_RUNS", str(server.runs))
+    settings = saved(tmp_path, tiny_model())
+    config = RunConfig.from_dict(settings | {"max_new_tokens": 4, "dtype": "float32", "device": "cpu"})
+    run = store.create("align", config.to_dict())
+    loaded, pairs = load_model(config.model, "cpu", "float32"), load_pairs(config.pairs)
+    add_adapter(loaded, "aligned", config, 3, seed=1)
+    torch.nn.init.normal_(next(p for name, p in loaded.model.named_parameters() if "lora_B" in name), std=0.1)
+    save_adapter(loaded, "aligned", run.adapter)
+    result = {"config": config.to_dict(), "layers": [1], "pairs_fingerprint": pairs.fingerprint}
+    (run.path / "result.json").write_text(json.dumps(result))
+    (run.path / "made_of.json").write_text(json.dumps(stamp(loaded.fingerprint, pairs.fingerprint, 0)))
+    run.write_status(state="finished", layers=[1], result=result)
+
+    page.get_by_role("button", name="Start with the demo").first.click()
+    page.locator('#rw-steps [data-step="compare"]:not([aria-disabled="true"])').click()
+    panel = page.locator("#rw-compare-heldout")
+    panel.locator("[data-go=evaluate]").click()
+    expect(panel.get_by_role("progressbar")).to_be_visible()
+    expect(panel).to_contain_text("Judged by a probe at block 1, trained on the same pairs", timeout=240_000)
+    expect(panel).to_contain_text("Was anything lost?")
+    expect(panel.locator("#rw-heldout tbody tr").nth(1)).to_contain_text("[")
+    with page.expect_download() as waiting:
+        panel.locator('[data-file="json"]').click()
+    assert [row["name"] for row in json.loads(waiting.value.path().read_text())] == ["base", "SCIT, block 1"]
+
+    panel.locator('[data-field="judge"]').select_option("endpoint")
+    panel.locator('[data-field="where"]').fill("ftp://nowhere#m")
+    panel.locator("[data-go=evaluate]").click()
+    expect(panel.get_by_role("alert")).to_contain_text("is no address of a judge", timeout=240_000)
+    expect(panel).to_contain_text("Judged by a probe at block 1")  # what was measured stays
+
+
 def test_the_files_hold_what_is_shown_and_no_formula(page):  # noqa: F811
     from playwright.sync_api import expect
 
