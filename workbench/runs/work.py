@@ -134,6 +134,7 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
     from workbench.heldout import evaluate as judge
     from workbench.judges.endpoint import Asking
     from workbench.pairs import load_pairs
+    from workbench.runs.loading import need_memory
     from workbench.runs.names import named
     from workbench.runs.store import read_run, runs_root
 
@@ -142,6 +143,9 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
     pairs = _unseen(load_pairs(rest["pairs"], progress=progress), rest.pop("pairs"), folders)
     runs = [read_run(path) for path in folders]
     names = [named(run.status()) if run else path.name for path, run in zip(folders, runs, strict=True)]
+    kind, _, source = str(rest.get("judge") or "").partition(":")
+    if kind == "reward":
+        need_memory(source, rest.get("device", "auto"))
     price = rest.pop("judge_price", None)
     keyed = {"key_env": rest.pop("judge_key_env")} if "judge_key_env" in rest else {}
     asking = Asking(price=tuple(price) if price else None, cache=runs_root() / "judged", **keyed)
