@@ -228,7 +228,8 @@ def test_control_vectors_say_what_they_are_and_llama_cpp_s_layer_is_our_block(ba
     for tensor in read.tensors:
         block = int(tensor.name.removeprefix("direction."))
         torch.testing.assert_close(torch.from_numpy(tensor.data.copy()), vectors[block])
-    assert "llama.cpp itself was not run" in model_card(scit / "run", "vectors")
+    card = model_card(scit / "run", "vectors")
+    assert "llama.cpp itself was not run" in card and "the figures of the run's adapter" in card
 
 
 def test_gguf_keeps_vocabulary_settings_and_the_split_of_text(back):
@@ -351,6 +352,7 @@ def test_a_run_that_only_steers_leaves_vectors_and_no_adapter(back, tmp_path):
     before = (scit / "out" / "vectors" / "README.md").read_text()
     code = [re.search(r"```python\n(.*?)```", text, flags=re.S)[1] for text in (card.read_text(), before)]
     assert code[0] == code[1]  # the blocks' place, which the other card read off its adapter
+    assert "the figures of the run's adapter" not in card.read_text()  # but of the steering itself
     with pytest.raises(UserError, match="export its vectors"):
         export(run, tmp_path / "adapter", kinds=["adapter"])
     (run / "result.json").write_text(json.dumps(found | {"model_fingerprint": "other"}))

@@ -30,6 +30,10 @@ WHAT = {
     "gguf": "A GGUF file",
 }
 LIBRARY = {"adapter": "peft", "merged": "transformers", "vectors": "transformers", "gguf": "gguf"}
+OF_THE_ADAPTER = (
+    "**These are the figures of the run's adapter.** The vectors are what it was fitted to; steering by them alone was not "
+    "judged."
+)
 LOADED_BACK = "Ran on plain transformers in a fresh process when this kind of export was tested, with the same tokens."
 
 
@@ -46,7 +50,7 @@ def model_card(folder: Path, kind: str = "adapter") -> str:
     front matter, of a run that has finished or was kept. Raises UserError."""
     result = read_result(folder)
     base, pairs = named(result["config"]["model"]), named(result["config"]["pairs"])
-    rows, early = figure_rows(result), ended_early(result)
+    rows, early, told = figure_rows(result), ended_early(result), result.get("instruction")
     drawn = [figure for figure in figures(folder, result) if figure["id"] in SHOWN]
     lines = [
         *_front(result, kind),
@@ -61,6 +65,7 @@ def model_card(folder: Path, kind: str = "adapter") -> str:
         "",
         judged_on(result),
         "",
+        *([OF_THE_ADAPTER, ""] if rows and kind == "vectors" and result["method"] != "steering" else []),
         *(["| figure | base | aligned |", "| --- | --- | --- |"] if rows else []),
         *(f"| {title} | {old} | {new} |" for title, old, new in rows),
         *([""] if rows else []),
@@ -69,6 +74,7 @@ def model_card(folder: Path, kind: str = "adapter") -> str:
         "",
         *_loading(folder, result, kind),
         "",
+        *([f"It was taught to answer so when it is told, before every prompt: {_cell(told)}", ""] if told else []),
         "## How it was made",
         "",
         "| setting | value |",
@@ -123,9 +129,7 @@ def _loading(folder: Path, result: dict[str, Any], kind: str) -> list[str]:
             "",
             _control(folder, result),
         ]
-    told = result.get("instruction")
-    said = ["", f"It was taught to answer so when it is told, before every prompt: {_cell(told)}"] if told else []
-    return [*_code({"adapter": ADAPTER, "merged": MERGED}[kind].format(base=base)), "", LOADED_BACK, *said]
+    return [*_code({"adapter": ADAPTER, "merged": MERGED}[kind].format(base=base)), "", LOADED_BACK]
 
 
 def _control(folder: Path, result: dict[str, Any]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 METHODS = {
     "scit": "RAHF-SCIT",
     "dual": "RAHF-Dual",
-    "sft": "Supervised fine-tuning on the chosen answers",
-    "hir": "Hindsight instruction relabelling",
-    "dpo": "Direct preference optimisation",
-    "steering": "Steering by the mean difference, without training",
+    "sft": "supervised fine-tuning on the chosen answers (SFT)",
+    "hir": "hindsight instruction relabelling (HIR)",
+    "dpo": "direct preference optimisation (DPO)",
+    "steering": "steering by the mean difference of states",
 }
 FIGURES = (
     ("preferred", "Preferred answers, by the oracle"),
@@ -45,8 +45,13 @@ def shareable(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def method_name(result: dict[str, Any]) -> str:
-    """The method in words."""
+    """The method in words, as they stand within a sentence."""
     return METHODS.get(result["method"], str(result["method"]))
+
+
+def opened(words: str) -> str:
+    """Words at the beginning of a sentence or cell."""
+    return words[:1].upper() + words[1:]
 
 
 def read_samples(folder: Path, count: int = 50) -> list[dict[str, Any]]:
@@ -102,7 +107,11 @@ def figure_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 def setting_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """(setting, value) of how the run was made; what its method does not have is left out."""
     config = result["config"]
-    rows = [("Method", method_name(result)), ("Base model", named(config["model"])), ("Pairs", named(config["pairs"]))]
+    rows = [
+        ("Method", opened(method_name(result))),
+        ("Base model", named(config["model"])),
+        ("Pairs", named(config["pairs"])),
+    ]
     if isinstance(pairs := result.get("pairs"), dict):
         parts = " / ".join(str(pairs.get(part, 0)) for part in ("instruct", "fit", "held_out"))
         rows.append(("Pairs for step 1 / steps 2-3 / held out", parts))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.export.facts import METHODS, read_events
+from workbench.export.facts import method_name, opened, read_events
 from workbench.jsonfile import read_json
 
 Figure = dict[str, Any]
@@ -28,7 +28,7 @@ def figures(folder: Path, result: dict[str, Any]) -> list[Figure]:
         _layers(read_json(folder / "layers.json"), result.get("layers") or []),
         _loss(events, "instruct", "Stage 1"),
         *_calibration(result.get("calibration")),
-        _loss(events, "align", "Stage 3" if result["method"] in ("scit", "dual") else METHODS[result["method"]]),
+        _loss(events, "align", "Stage 3" if result["method"] in ("scit", "dual") else opened(method_name(result))),
         _left(events),
         _looks(events),
         _held_out(result.get("held_out")),
