@@ -149,6 +149,25 @@ def test_several_runs_stand_beside_one_base(tmp_path):
     assert said[1] != said[2]
 
 
+def test_the_command_line_asks_several_runs_and_the_base_under_an_instruction(tmp_path, capfd):
+    from workbench.cli import main
+
+    settings = saved(tmp_path, tiny_model())
+    runs = [finished(tmp_path, settings, seed) for seed in (1, 2)]
+    more = ["--instruct", "be kind", "--max-new-tokens", "8", "--seed", "3", "--json"]
+    assert main(["generate", *(run.id for run in runs), "--prompt", *PROMPTS, *more]) == 0
+    rows = json.loads(capfd.readouterr().out)["results"]
+    plain = load_model(settings["model"])
+    base = [answer.text for answer in generate(plain, PROMPTS, SAMPLING)]
+    kind = [answer.text for answer in generate(plain, PROMPTS, SAMPLING, instruction="be kind")]
+    assert [row["base"] for row in rows] == base
+    assert [list(row["answers"]) for row in rows] == [["base", runs[0].name, runs[1].name, "instructed"]] * 3
+    assert [row["answers"]["instructed"] for row in rows] == kind
+    assert [row["aligned"] for row in rows] == [row["answers"][runs[0].name] for row in rows]
+    assert main(["generate", runs[0].id, "--prompt", "hi", "--layers", "1"]) == 2
+    assert "give --steer" in capfd.readouterr().err
+
+
 def test_a_run_of_another_base_is_refused_and_an_instruction_is_kept(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -131,7 +131,8 @@ class Step:
         on(self.stop_list.click, lambda visitor: desk.stop(visitor, compare_list.KIND), queue=False)
         on(self.run.input, self.choose, self.run, shown, refresh=True)
         once = {"concurrency_limit": None, "trigger_mode": "once"}
-        on(self.timer.tick, self.watch, self.run, [self.timer, *self.asking, *self.listing], quiet=True, **once)
+        watched = [self.timer, *self.asking, *self.listing, *self.votes.parts]
+        on(self.timer.tick, self.watch, self.run, watched, quiet=True, **once)
         for part in self.sampling:
             on(part.change, self.retitle, self.sampling, self.fold, quiet=True)
 
@@ -161,12 +162,12 @@ class Step:
 
     def watch(self, visitor: str, run_id: str) -> dict[Any, Any]:
         """What is being written, for a page that did not ask itself (it was loaded again meanwhile)."""
-        busy = self._at_work(visitor)
-        updates = self._chat(visitor, compare_runs.finished(visitor, run_id)) | self._list(visitor)
+        busy, run = self._at_work(visitor), compare_runs.finished(visitor, run_id)
+        updates = self._chat(visitor, run) | self._list(visitor) | self.votes.updates(visitor, run)
         return updates if busy else updates | {self.timer: gr.Timer(active=False)}
 
     def _at_work(self, visitor: str) -> bool:
-        return any(desk.job(visitor, kind) for kind in (compare_chat.KIND, compare_list.KIND))
+        return any(desk.job(visitor, kind) for kind in (compare_chat.KIND, compare_list.KIND, compare_votes.KIND))
 
     def choose(self, visitor: str, run_id: str) -> dict[Any, Any]:
         """Another run: the whole step follows, and the column that showed the one before shows it."""

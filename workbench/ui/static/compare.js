@@ -103,7 +103,7 @@
     const shown = pane.pieces ? values(pane, data, local.mode, local.block, place) : null;
     const score = pane.prefs && mean(pane.prefs[local.block]);
     const settings = data.columns.some((one) => one.text !== undefined || one.alpha !== undefined);
-    const what = local.mode === 'difference' ? (place === data.reference ? `log p under ${pane.against} \u2212 own, nats` : `log p \u2212 log p under ${pane.against}, nats`) : 'Preference of each token, in order';
+    const what = local.mode === 'difference' ? (place === data.reference ? `log p under ${pane.against} \u2212 own, nats` : `log p \u2212 log p under ${pane.against}, nats`) : 'Preference by token';
     const drawn = el('article', { class: `ans ${column.who} l-${column.line}`, 'aria-busy': data.live ? 'true' : null, 'aria-label': column.name, 'data-pane': place },
       el('div', { class: 'who' }, chooser(column, data, place)),
       settings && el('div', { class: 'sets' }, setting(column, data, place)),
@@ -162,7 +162,7 @@
   const chat = (data) => {
     const { el, button } = kit();
     return el('div', { class: 'chatbar' },
-      el('div', { class: 'replyrow' }, el('textarea', { class: 'in', rows: 1, maxlength: 4000, id: 'rw-reply', placeholder: data.reply ? 'Reply to all columns, each with its own history' : 'A reply is possible once all columns have answered', 'aria-label': 'Reply to all columns', disabled: !data.reply }),
+      el('div', { class: 'replyrow' }, el('textarea', { class: 'in', rows: 1, maxlength: 4000, id: 'rw-reply', placeholder: data.reply ? 'Reply to all columns' : 'Reply, once all have answered', 'aria-label': 'Reply to all columns', title: 'The same message to all columns, each with its own history', disabled: !data.reply }),
         el('button', { type: 'button', class: 'btn', 'data-reply': '1', disabled: !data.reply }, 'Reply')),
       el('div', { class: 'acts' }, button('Next seed', 'next-seed', { small: true, mark: 'again', off: !data.again, title: 'Answer the same once more with the next seed' }),
         button('Same seed', 'same-seed', { small: true, mark: 'again', off: !data.again, title: 'Answer the same once more with the same seed: the same answers, token for token' }),
