@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     worst = min(
         point["win_rate_low"] if point.get("win_rate_low") is not None else point["win_rate"] for point in points
     )
-    low = 0.5 if worst >= 0.5 else 0.0
+    low = max(0.0, math.floor(10 * min(worst, 0.5) - 1 + 1e-9) / 10)
 
     def x(value: float) -> float:
         return round(100 * min(1.0, max(0.0, value / top)), 2)
@@ -52,11 +53,14 @@ def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
             {"at": 50.0, "text": f"{top / 2:.3g}"},
             {"at": 100.0, "text": f"{top:.3g} nats", "edge": "last"},
         ],
-        "y": charts.y_ticks(low, 1.0),
+        "y": [
+            {"at": place, "text": f"{value:.6g}", "zero": place == 0}
+            for value, place in ((low, 0.0), (0.5, y(0.5)), (1.0, 100.0))
+        ],
         "lines": lines,
         "refs": [{"at": y(0.5), "color": "base"}],
         "dots": dots,
-        "labels": _labels(points, dots),
+        "labels": _labels(points, dots, y(0.5)),
         "table": {
             "head": ["Model", "Win rate", "95% interval", "KL from base", "95% interval"],
             "rows": [
@@ -73,29 +77,35 @@ def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _labels(points: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A short name at every point: above, below or beside it, where it covers no other name, no point and not the dashed
-    line of no preference as far as that can be had."""
+def _labels(points: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]], dashed: float) -> list[dict[str, Any]]:
+    """A short name at every point: above, below or beside it, where it covers no other name, no point and not the
+    ``dashed`` line of no preference as far as that can be had."""
     found: list[dict[str, Any]] = []
     taken: list[tuple[float, float, float]] = [(dot["x"] - 1.5, dot["x"] + 1.5, dot["y"]) for dot in dots]
+    taken.append((0.0, 100.0, dashed))
     for point, dot, name in zip(points, dots, short_names([point["name"] for point in points]), strict=True):
-        wide = LETTER * len(name)
-        spots = []
-        for rise in (9.0, -9.0, 17.0, -17.0):
-            start = min(max(dot["x"] - wide / 2, 0.0), 100.0 - wide)
-            spots.append((start, dot["y"] + rise))
-        spots += [(dot["x"] + 3.0, dot["y"]), (dot["x"] - wide - 3.0, dot["y"])]
-        start, y = min(spots, key=lambda spot, w=wide: (_covered(spot, w, taken), spots.index(spot)))
-        taken.append((start, start + wide, y))
-        found.append({"x": round(start, 2), "y": round(y, 2), "side": "", "strong": name, "color": point["color"]})
+        wide, x = LETTER * len(name), dot["x"]
+        across = ("", x) if x < wide / 2 else ("r", x) if x > 100 - wide / 2 else ("m", x)
+        spots = [(*across, dot["y"] + rise) for rise in (9.0, -9.0, 17.0, -17.0, 25.0)]
+        spots += [("", x + 2.0, dot["y"]), ("r", x - 2.0, dot["y"])]
+        best = min(spots, key=lambda spot, w=wide: (_covered(spot, w, taken), spots.index(spot)))
+        taken.append((*_ends(best, wide), best[2]))
+        label = {"x": round(best[1], 2), "y": round(best[2], 2), "side": best[0]}
+        found.append(label | {"strong": name, "color": point["color"]})
     return found
 
 
-def _covered(spot: tuple[float, float], wide: float, taken: Sequence[tuple[float, float, float]]) -> float:
-    """How much a name at this spot would stand on: other things, the dashed line, and beyond the plot."""
-    start, y = spot
-    on = sum(start < right and left < start + wide and abs(y - other) < 8 for left, right, other in taken)
-    return on + (start < 0 or start + wide > 100 or not 4 <= y <= 103) + 0.5 * (abs(y - 50) < 5)
+def _ends(spot: tuple[str, float, float], wide: float) -> tuple[float, float]:
+    side, x, _ = spot
+    start = {"": x, "m": x - wide / 2, "r": x - wide}[side]
+    return start, start + wide
+
+
+def _covered(spot: tuple[str, float, float], wide: float, taken: Sequence[tuple[float, float, float]]) -> int:
+    """How many other things a name at this spot would stand on; leaving the plot counts as one."""
+    start, end = _ends(spot, wide)
+    on = sum(start < right and left < end and abs(spot[2] - other) < 8 for left, right, other in taken)
+    return on + (start < 0 or end > 100 or not 4 <= spot[2] <= 103)
 
 
 def short_names(names: Sequence[str], most: int = 22) -> list[str]:

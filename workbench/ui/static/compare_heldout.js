@@ -142,9 +142,9 @@
         one.share === null ? el('p', { class: 'xs q' }, one.text) : bar(one)), button(one.act.label, one.act.act, { small: true, data: { run: one.run } }))),
       el('details', { class: 'more', id: 'rw-study', open: study.busy || study.finding.length > 0 },
         el('summary', null, 'A study', el('small', null, 'Every method, several seeds, judged together; it takes as long as all these runs one after another.')),
-        el('div', { class: 'studyrow' }, el('div', { class: 'ticks', role: 'group', 'aria-label': 'Methods of the study' }, study.methods.map((one) => el('label', { class: 's tickrow' },
+        el('div', { class: 'studyrow' }, el('div', { class: 'ticks', role: 'group', 'aria-label': 'Methods of the study' }, study.methods.map((one) => el('label', { class: 's sm tickrow' },
           el('input', { type: 'checkbox', class: 'tick', 'data-method-tick': one.value, checked: local.methods.includes(one.value) }), ' ', one.label))),
-        el('label', { class: 's tickrow' }, 'Seeds ', el('input', { type: 'number', class: 'in sm seeds', 'data-field': 'seeds', min: 1, max: study.most, value: local.seeds })),
+        el('label', { class: 's sm tickrow' }, 'Seeds ', el('input', { type: 'number', class: 'in sm seeds', 'data-field': 'seeds', min: 1, max: study.most, value: local.seeds })),
         study.busy ? button('Stop', 'stop-run', { small: true, data: { run: study.run } })
           : study.wrong ? button('Go on', 'go-on', { small: true, data: { run: study.run } }) : null,
         !study.busy && el('button', { type: 'button', class: 'btn sm', 'data-study': '1', disabled: local.methods.length < 2 }, 'Run the study')),
