@@ -153,7 +153,7 @@ def test_less_training_that_would_have_done_is_told_beside_the_verdict():
     found = sentences(rows, gaps(rows), paths)
     assert "worth it on these pairs at this budget" in found[0]
     assert "SFT after 3 of 9 steps (76%, 1.00 nats)" in found[1] and "DPO" not in found[1]
-    assert any("more than about 80%" in one for one in found)
+    assert any("more than about 80%" in one and "at least about 0.92 nats" in one for one in found)
     assert "at this budget" not in sentences(rows, gaps(rows), {"scit": paths["scit"]})[0]
 
 

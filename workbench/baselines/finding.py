@@ -6,6 +6,7 @@ one *wins as often as* the other, or that their KL *cannot be told apart*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,13 +83,16 @@ def _look(look: Row) -> str:
 
 
 def ceiling(known: dict[str, Row]) -> str:
-    """How often anybody could win, where an oracle judges: what the base already answers as preferred is a tie at best."""
+    """How often anybody could win, where an oracle judges (what the base already answers as preferred is a tie at best), and
+    how near the base one can stay: -log of the chance that the base's answer is of the preferred form is the least divergence
+    of any model whose every answer is."""
     preferred = known.get("base", {}).get("preferred")
-    if preferred is None:
+    if not preferred or preferred >= 1:
         return ""
     return (
         f"Nobody can win more than about {1 - preferred / 2:.0%} here: {preferred:.0%} of the base's own answers are of the "
-        "preferred form, and an answer as good as that is a tie."
+        f"preferred form, and an answer as good as that is a tie. A model that always answers so has a KL of at least about "
+        f"{-math.log(preferred):.2f} nats."
     )
 
 
