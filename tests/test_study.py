@@ -179,6 +179,9 @@ def test_the_figure_stands_alone_and_its_names_meet_nothing(tmp_path):
                 left, middle = float(node.get("x")), float(node.get("y")) - 4
                 boxes.append((left, middle - 7, left + 6.6 * len(node.text), middle + 7))
     assert len(boxes) == len(rows)
+    for most in (0.1, 0.37, 1.0, 3.6, 87.0):
+        marks = np.sqrt(np.array(figure.ticks(most)) / most)
+        assert 4 <= len(marks) <= 7 and np.diff(marks).min() > 0.08 and marks[-1] <= 1
     for at, one in enumerate(boxes):
         assert one[0] >= 0 and one[2] <= figure.WIDTH
         for other in boxes[at + 1 :]:

@@ -191,7 +191,7 @@ def ticks(most: float) -> list[float]:
     for share in (0.02, 0.1, 0.25, 0.45, 0.7, 1.0):
         unit = 10 ** math.floor(math.log10(share * most))
         value = math.floor(share * most / unit + 1e-9) * unit
-        if value > found[-1]:
+        if math.sqrt(value / most) - math.sqrt(found[-1] / most) > 0.08:  # or their figures would touch
             found.append(float(f"{value:.6g}"))
     return found
 
