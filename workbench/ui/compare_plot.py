@@ -19,8 +19,9 @@ def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     top = charts.ceiling(
         1.02 * max([point.get("kl_from_base_high") or point["kl_from_base"] for point in points] + [0.01])
     )
+    others = [point for point in points if point["color"] != "base"] or points
     worst = min(
-        point["win_rate_low"] if point.get("win_rate_low") is not None else point["win_rate"] for point in points
+        point["win_rate_low"] if point.get("win_rate_low") is not None else point["win_rate"] for point in others
     )
     low = max(0.0, math.floor(10 * min(worst, 0.5) - 1 + 1e-9) / 10)
 
