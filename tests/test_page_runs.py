@@ -261,6 +261,28 @@ def test_the_owner_of_the_machine_sees_all_runs_and_nobody_else(anns, monkeypatc
     assert [run.id for run in state.runs_of(BOB)] == [mine.id]
 
 
+def test_strangers_name_no_folder_of_the_server_and_do_not_read_with_its_sign_in(monkeypatch):
+    from workbench.ui import keep_hub_token
+
+    name = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
+    for variable in ("SPACE_ID", "RAHF_PUBLIC", "RAHF_OWNER", name):
+        monkeypatch.delenv(variable, raising=False)
+    keep_hub_token()
+    assert state.folders_allowed() and name not in os.environ  # at home
+    monkeypatch.setenv("RAHF_PUBLIC", "1")
+    monkeypatch.setenv(name, "0")  # its owner lends it
+    keep_hub_token()
+    assert os.environ[name] == "0" and not state.folders_allowed()
+    monkeypatch.delenv(name)
+    keep_hub_token()
+    assert os.environ.pop(name) == "1"
+    monkeypatch.setenv("RAHF_OWNER", "1")
+    keep_hub_token()
+    assert state.folders_allowed() and name not in os.environ
+    monkeypatch.setenv("SPACE_ID", "somebody/space")
+    assert not state.folders_allowed()
+
+
 def kept(run, steps, of):
     """Make it a run that was stopped and kept: what its folder then holds."""
     config = RunConfig(model="demo", pairs="demo")

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["RAHF_OWNER"] = "1"
     if not options.host.startswith("127.") and options.host not in ("localhost", "::1"):
         os.environ["RAHF_PUBLIC"] = "1"  # others can reach the page: each sees their own runs only
+    keep_hub_token()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Blocks are built: nothing leaves the machine
     gc.disable()  # importing gradio makes a million objects that stay: looking through them again costs a fifth of it
@@ -54,6 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.enable()
     threading.Thread(target=tend_runs, name="queue", daemon=True).start()
     page.block_thread()
+
+
+def keep_hub_token() -> None:
+    """Where strangers can reach the page, models and pairs are read from the Hub without this machine's own sign-in:
+    what only its owner may read is not for them. (``HF_HUB_DISABLE_IMPLICIT_TOKEN=0`` says otherwise.) Must come before
+    huggingface_hub is imported; worker processes inherit it."""
+    from workbench.ui.state import owner_mode, public
+
+    if public() and not owner_mode():
+        os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
 
 
 def tend_runs(pause: float = 2.0) -> None:

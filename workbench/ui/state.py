@@ -312,8 +312,8 @@ def model_of(workspace: Workspace) -> LoadedModel:
 
 
 def folders_allowed() -> bool:
-    """Whether visitors may name folders of the server as models: not on a public Space."""
-    return not os.environ.get("SPACE_ID")
+    """Whether visitors may name folders of the server as models: not where strangers can reach the page."""
+    return owner_mode() or not public()
 
 
 def model_is_loaded(workspace: Workspace) -> bool:
