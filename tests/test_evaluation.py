@@ -22,6 +22,7 @@ from workbench.judges import ProbeJudge, RuleJudge, choose_judge
 from workbench.judges.reward import RewardJudge
 from workbench.models import load_model
 from workbench.pairs import Pair, PreferencePairs, as_messages, load_pairs
+from workbench.pairs.sources import ASSETS
 from workbench.progress import Progress
 from workbench.rahf.adapters import activate, add_adapter, load_adapter, save_adapter
 from workbench.rahf.config import RunConfig
@@ -390,6 +391,17 @@ def test_an_endpoint_judges_runs_and_a_rerun_asks_nothing(folders, tmp_path):
     assert first["models"][0]["win_rate"] == 0.5 and first["judge"].startswith("m at 127.0.0.1")
     assert first["judge_use"]["cost"] > 0 == again["judge_use"]["cost"] and again["judge_use"]["cached"] == count
     assert "judge" in told and "reward" not in first["judge"]
+
+
+def test_facts_are_counted_whoever_judges(folders):
+    some = load_pairs("demo:test").select(range(6))
+    result = evaluate([folders / "adapter"], some, judge="none")
+    assert {"facts_right", "facts_gained"} <= set(result["models"][1]) and "Facts" in result["models"][1]["capability"]
+    right = RuleJudge(ASSETS / "polite" / "oracle.json").facts_right(
+        [pair.prompt for pair in some], [row["base"] for row in result["samples"]]
+    )
+    assert result["models"][0]["facts_right"] == np.mean(right)
+    assert result["models"][1]["win_rate"] is None and result["judge"] is None
 
 
 def test_a_reward_model_judges_runs(folders, tmp_path):

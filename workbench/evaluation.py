@@ -217,13 +217,23 @@ def judged(
         for key in ("preferred", "neither"):
             each[key] = each[key].astype(float)
             figures |= {key: float(each[key].mean())} | _interval(key, share(each[key], groups))
-        facts = np.array(judge.facts_right(prompts, texts), dtype=float)  # not a number where no fact is known
-        known = ~np.isnan(facts)
-        if known.any():
-            each["facts_right"] = facts
-            figures["facts_right"] = float(facts[known].mean())
-            figures |= _interval("facts_right", share(facts[known], groups[known]))
+        found, facts = facts_of(judge, prompts, texts, groups)
+        figures |= found
+        each |= facts
     return figures, scores
+
+
+def facts_of(
+    oracle: RuleJudge, prompts: Sequence, texts: Sequence[str], groups: np.ndarray
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """``facts_right``, the share of right facts with its interval, and as values [N], not a number where no fact is known;
+    both empty where the oracle knows none of them."""
+    facts = np.array(oracle.facts_right(prompts, texts), dtype=float)
+    known = ~np.isnan(facts)
+    if not known.any():
+        return {}, {}
+    figures = {"facts_right": float(facts[known].mean())}
+    return figures | _interval("facts_right", share(facts[known], groups[known])), {"facts_right": facts}
 
 
 def coherent(

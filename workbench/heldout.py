@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from workbench import capability
-from workbench.baselines.config import config_class
+from workbench.baselines.config import BaselineConfig, config_class
+from workbench.baselines.pipeline import probed
 from workbench.errors import UserError
-from workbench.evaluation import BASE, Measured, differences, make_baseline, measure
+from workbench.evaluation import BASE, Measured, differences, facts_of, make_baseline, measure
 from workbench.generation import Sampling, Speaker, Steering
-from workbench.judges import Judge, choose_judge
+from workbench.judges import Judge, choose_judge, oracle_of
 from workbench.judges import votes as people
 from workbench.judges.endpoint import Asking, EndpointJudge
 from workbench.models import LoadedModel, load_model
@@ -76,14 +77,25 @@ def evaluate(
     sampling = Sampling(max_new_tokens=first.max_new_tokens, seed=seed)
     progress("evaluate", 0, len(folders) + 1, "Base")
     baseline = make_baseline(loaded, pairs, decider, sampling, limits)
-    found = [measure(loaded, "base", BASE, baseline, decider, sampling, limits)]
+    oracle = oracle_of(pairs.source)
+
+    def look(name: str, speaker: Speaker) -> Measured:
+        made = measure(loaded, name, speaker, baseline, decider, sampling, limits)
+        if oracle and "facts_right" not in made.each:  # facts are known, whoever judges
+            texts = [answer.text for answer in made.answers]
+            figures, each = facts_of(oracle, [pair.prompt for pair in baseline.pairs], texts, baseline.groups)
+            made.figures |= figures
+            made.each |= each
+        return made
+
+    found = [look("base", BASE)]
     before = capability.surprise(loaded, documents)
     found[0].figures |= capability.text_figures(before, before)
     done = {"base": harness.scores(loaded, limit=task_limit, seed=seed)} if harness else {}
     for number, (folder, name, result) in enumerate(zip(folders, names, results, strict=True), 1):
         progress("evaluate", number, len(folders) + 1, name)
         speaker = speaker_of(loaded, folder, result)
-        found.append(measure(loaded, name, speaker, baseline, decider, sampling, limits))
+        found.append(look(name, speaker))
         after = capability.surprise(loaded, documents, speaker)
         if harness:
             done[name] = harness.scores(loaded, speaker, task_limit, seed)
@@ -191,5 +203,6 @@ def _judge_of(
         return found
     known = load_pairs(config.pairs)
     check({"pairs": result.get("pairs_fingerprint")}, {"pairs": known.fingerprint}, f"run {folder.name}")
-    layer = max(result.get("layers") or [loaded.n_blocks - 1])
+    layers = result.get("layers") or [loaded.n_blocks - 1]
+    layer = probed(config, layers) if isinstance(config, BaselineConfig) else max(layers)
     return choose_judge(name, pairs.source, loaded, config.split(known).instruct, layer)

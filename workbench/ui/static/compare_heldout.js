@@ -74,7 +74,8 @@
     const told = JSON.stringify([data.kept, data.rows.filter((row) => row.picked).map((row) => row.run)]);
     if (local.told === told) return;
     local.told = told;
-    Object.assign(local, { judge: data.kept.judge || data.judges[0].value, where: data.kept.where, price: data.kept.price });
+    const offered = data.judges.some((one) => one.value === data.kept.judge);
+    Object.assign(local, { judge: offered ? data.kept.judge : data.judges[0]?.value, where: data.kept.where, price: data.kept.price });
     local.picked = data.rows.filter((row) => row.picked).map((row) => row.run);
   };
 
