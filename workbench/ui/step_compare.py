@@ -254,6 +254,10 @@ class Step:
             yield from self._follow(visitor, run, job)
         elif action in ("next-seed", "same-seed"):
             yield from self._follow(visitor, run, compare_chat.again(visitor, run, action == "next-seed"))
+        elif action == "block":  # of a deep model only one block's scores are sent
+            value = sent.get("value")
+            state.keep_setting(visitor, compare_block=value if type(value) is int else None)
+            yield self._chat(visitor, run)
         elif action == "new-chat":
             compare_chat.clear(visitor)
             yield self._chat(visitor, run) | {self.prompt: ""}
@@ -338,13 +342,18 @@ def _frame(workspace: Any, run: Any, columns: list[Any]) -> dict[str, Any]:
         "choices": compare_columns.choices(workspace, run),
         "captured": answers.captured_of(workspace, run) is not None,
         "run": run,
+        "block": workspace.settings.get("compare_block"),
     }
 
 
 def _drawn(said: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
     """The value of the view of answers."""
     blocks = max((len(one["prefs"]) for one in said.get("marks") or [] if one and one["prefs"]), default=0)
-    block = answers.block_of(frame["run"], blocks) if blocks else (0 if frame["captured"] else None)
+    block, wanted = (
+        (answers.block_of(frame["run"], blocks) if blocks else 0 if frame["captured"] else None),
+        frame["block"],
+    )
+    block = wanted if type(wanted) is int and 0 <= wanted < blocks else block
     value = compare_view.chat(said, frame["columns"], frame["choices"], block)
     value |= {"most": compare_columns.MOST, "least": compare_columns.LEAST}
     value["stamp"] = secrets.token_hex(3)  # the choosers are drawn again, also where nothing changed

@@ -173,6 +173,7 @@
   rw.kit.show('compare-answers', (data, local) => {
     const { el } = kit();
     if (!local.mode) local.mode = 'preference';
+    local.sent = Object.keys(data.panes.find((pane) => pane.prefs)?.prefs || {}).map(Number); // blocks whose scores are here
     if (data.stamp !== local.stamp) {
       const axes = data.panes.find((pane) => pane.prefs)?.prefs;
       const there = axes && axes[local.block] !== undefined;
@@ -210,6 +211,7 @@
       if (data.mode) { local.mode = data.mode; redraw(); }
       else if (data.same) { local.same = !target.checked; redraw(); }
       else if (data.choose) { send({ action: 'choose-column', at: Number(data.choose), value: target.value }); target.blur(); }
+      else if (data.block && !local.sent?.includes(Number(target.value))) send({ action: 'block', value: Number(target.value) });
       else if (data.text) send({ action: 'set-text', at: Number(data.text), value: target.value });
       else if (data.alpha) send({ action: 'set-alpha', at: Number(data.alpha), value: Number(target.value) });
     });
