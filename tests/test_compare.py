@@ -447,6 +447,7 @@ def test_four_outcomes_add_up_and_become_pairs_that_step_1_reads(tmp_path, runs)
     view = compare_view.blind(None, cast, name="the other")
     assert view["tally"]["title"] == "3 of 6 votes for the other, 1 tie, 1 both bad"
     assert view["tally"]["text"].startswith("0.67 [") and view["tally"]["even"].startswith("At equal length 0.")
+    assert not (folder / "votes.jsonl").exists(), "the run itself was not voted on"
     assert votes.votes_of(folder, ANN, votes.NAMES) == [] and votes.votes_of(folder, BOB) == []
     pairs, left_out = votes.as_pairs(cast)
     assert len(pairs) == 4 and left_out == 2

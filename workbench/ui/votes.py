@@ -1,7 +1,8 @@
 """Blind votes: pairs of answers whose sides are hidden, kept with the votes in the run's folder.
 
-``blind.jsonl`` holds answers to vote on, ``votes.jsonl`` the votes of everybody. Which side is which never goes to the
-browser before the vote. In both files ``base`` is the reference's answer and ``aligned`` the other's; ``names`` says which
+``blind.jsonl`` holds answers to vote on, ``votes.jsonl`` the votes of everybody between the base and the run's aligned model,
+``votes_between.jsonl`` those between other columns. Which side is which never goes to the browser before the vote. In all of
+them ``base`` is the reference's answer and ``aligned`` the other's; ``names`` says which
 columns those were (older files have none: the base and the run's aligned model). Answers that a visitor had prepared are
 theirs alone: nobody else is shown their prompts.
 """
@@ -19,6 +20,7 @@ from workbench.errors import UserError
 
 WORTH = {"aligned": 1.0, "tie": 0.5, "neither": 0.5, "base": 0.0}
 CHOICES = ("a", "b", "t", "x")  # A is better, B is better, a tie, both bad
+FILES = ("votes.jsonl", "votes_between.jsonl")
 NAMES = ("Base", "")  # of files that have none: "" is the run's own aligned model
 
 
@@ -100,7 +102,8 @@ def votes_of(folder: Path, visitor: str, names: Sequence[str] | None = None) -> 
     """This visitor's votes in their order: all, or those between the columns of these names."""
     return [
         vote
-        for vote in lines(folder / "votes.jsonl")
+        for file in FILES
+        for vote in lines(folder / file)
         if vote.get("voter") == voter(visitor)
         and vote.get("vote") in WORTH
         and (names is None or names_of(vote) == tuple(names))
@@ -142,9 +145,8 @@ def cast(folder: Path, visitor: str, ballot: str, choice: str, names: Sequence[s
         meant = "aligned" if (choice == "a") == aligned_first(visitor, ballot) else "base"
     answers = next(item for item in _open_ballots(folder, visitor, names) if key_of(item) == ballot)
     shown = {name: answers[name] for name in ("prompt", "base", "aligned", "names") if name in answers}
-    append(
-        folder / "votes.jsonl", [{"id": ballot, "voter": voter(visitor), "vote": meant, "time": time.time()} | shown]
-    )
+    file = FILES[tuple(names) != NAMES]  # what judges the run by votes reads the first one alone
+    append(folder / file, [{"id": ballot, "voter": voter(visitor), "vote": meant, "time": time.time()} | shown])
     return meant
 
 
