@@ -131,7 +131,7 @@ def test_the_middle_of_the_plateau_is_taken_and_drift_bounds_it():
     alpha, why = choose(BEFORE, ladder, 0.1, 9)
     assert alpha == 0.4 and "between 0.2 and 0.8" in why and "95% of answers lean to chosen (50% before)" in why
     assert choose(BEFORE, ladder, 0.6, 9)[0] == 1.6  # a drift that is allowed counts
-    assert choose(BEFORE, ladder[:1], 0.1, 9)[0] == 0.1
+    assert choose(BEFORE, ladder[1:2], 0.1, 9)[0] == 0.2
 
 
 def test_one_answer_more_or_less_does_not_decide():
@@ -142,6 +142,24 @@ def test_one_answer_more_or_less_does_not_decide():
     assert choose(BEFORE, [weak, rung(0.2, 1.0, 1.0)], 0.99, 9)[0] == 0.1  # all of them: no chance is left in that
     near, best, far = rung(0.2, 39 / 40, 0), rung(0.4, 1.0, 0), rung(0.8, 38 / 40, 0)
     assert "between 0.2 and 0.4" in choose(BEFORE, [near, best, far], 0.1, 9)[1]
+
+
+def test_a_plateau_ends_where_answers_drift():
+    """What is sound again beyond it was luck: the middle must not lie among strengths that break answers."""
+    ladder = [rung(0.1, 1.0, 0), rung(0.2, 1.0, 0), rung(0.4, 1.0, 0.5), rung(0.8, 1.0, 0.4), rung(1.6, 1.0, 0.1)]
+    alpha, why = choose(BEFORE, ladder, 0.1, 9)
+    assert alpha in (0.1, 0.2) and "between 0.1 and 0.2" in why
+
+
+def test_the_best_of_many_strengths_is_held_to_more_than_one():
+    """Where nothing moves answers, no more than one ladder in twenty may say so."""
+    random = np.random.default_rng(0)
+    before, claimed = random.random((300, 48)) < 0.5, 0
+    for answers in before:
+        rungs = [Rung(0.1 * 2**k, np.where(random.random(48) < 0.3, random.random(48) < 0.5, answers), answers & False, [])
+                 for k in range(9)]  # fmt: skip
+        claimed += "chance" not in choose(Rung(0, answers, answers & False, []), rungs, 0.1, 9)[1]
+    assert claimed <= 300 * 0.05
 
 
 def test_where_no_more_answers_lean_or_everything_drifts_it_says_so():

@@ -11,6 +11,7 @@ answers have drifted (are unlike anything the base would say, stuck, or far too 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from workbench.progress import Progress
 from workbench.rahf.adapters import activate
 from workbench.rahf.config import RunConfig
 from workbench.rahf.patterns import choose_alpha, short_alpha
-from workbench.statistics import bootstrap, wilson
+from workbench.statistics import wilson
 from workbench.tokens import Limits
 
 LADDER = (0.06, 0.1, 0.15, 0.2, 0.26, 0.34, 0.44, 0.57, 0.75)  # mean ||alpha v|| / ||h|| over the target blocks
@@ -44,7 +45,7 @@ DRIFT_IS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rung:
     """One strength of the ladder: per prompt whether its answer leans to chosen, and whether it has drifted; two bool [N]."""
 
@@ -121,7 +122,7 @@ def choose(base: Rung, rungs: Sequence[Rung], allowed: float, otherwise: float) 
         )
     before = f"{base.leans.mean():.0%}"
     best = max(sound, key=lambda rung: rung.leans.mean())
-    if bootstrap(best.leans.astype(float) - base.leans)[0] <= 0:
+    if not _moves(best, base, len(sound)):
         beside = min(rungs, key=lambda rung: abs(np.log(rung.alpha / otherwise)))
         if not _is_sound(beside, allowed):
             otherwise = max((rung.alpha for rung in sound if rung.alpha < otherwise), default=sound[0].alpha)
@@ -130,14 +131,15 @@ def choose(base: Rung, rungs: Sequence[Rung], allowed: float, otherwise: float) 
             f"before), so alpha {otherwise:.3g} is taken: the usual relative strength of {WITHOUT_GAIN}, or less where "
             "that makes answers drift or takes an unusual alpha."
         )
-    first = last = sound.index(best)
-    while first > 0 and _as_good(sound[first - 1], best):
+    level = [rung for rung in rungs if _is_sound(rung, allowed) and _as_good(rung, best)]
+    first = last = rungs.index(best)
+    while first > 0 and rungs[first - 1] in level:
         first -= 1
-    while last + 1 < len(sound) and _as_good(sound[last + 1], best):
+    while last + 1 < len(rungs) and rungs[last + 1] in level:
         last += 1
-    centre = (sound[first].alpha * sound[last].alpha) ** 0.5
-    taken = min(sound[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
-    span = f" between {sound[first].alpha:.3g} and {sound[last].alpha:.3g}" if last > first else ""
+    centre = (rungs[first].alpha * rungs[last].alpha) ** 0.5
+    taken = min(rungs[first : last + 1], key=lambda rung: abs(np.log(rung.alpha / centre)))
+    span = f" between {rungs[first].alpha:.3g} and {rungs[last].alpha:.3g}" if last > first else ""
     return taken.alpha, (
         f"At alpha {taken.alpha:.3g} {taken.leans.mean():.0%} of answers lean to chosen ({before} before)"
         + (f", as many as at any strength{span}," if span else ", the most,")
@@ -148,6 +150,14 @@ def choose(base: Rung, rungs: Sequence[Rung], allowed: float, otherwise: float) 
 def _is_sound(rung: Rung, allowed: float) -> bool:
     share = float(rung.drifted.mean())
     return share - (share * (1 - share) / len(rung.drifted)) ** 0.5 <= allowed
+
+
+def _moves(best: Rung, base: Rung, tried: int) -> bool:
+    """Whether more answers lean to chosen than in the base: the sign test of the prompts where the two differ, held to
+    5% for the best of so many that were ``tried``."""
+    gained, lost = int((best.leans & ~base.leans).sum()), int((base.leans & ~best.leans).sum())
+    chance = sum(math.comb(gained + lost, k) for k in range(gained, gained + lost + 1)) / 2 ** (gained + lost)
+    return chance * tried < 0.05
 
 
 def _as_good(rung: Rung, best: Rung) -> bool:
