@@ -388,7 +388,7 @@ def test_a_kept_adapter_can_be_judged_and_taken_away_and_says_that_it_is_partial
     execute(run, at_step(run, "align", 3, lambda run: run.request_stop("keep")))
     partial = run.status()["partial"]
     judged = work.evaluate({"runs": [str(run.path)], "pairs": config["pairs"], "judge": "none"}, tmp_path, Progress())
-    assert [row["name"] for row in judged["models"]] == ["base", run.path.name]
+    assert [row.get("run") for row in judged["models"]] == [None, run.id]
     assert judged["pairs"] == config["held_out"] and judged["made_of"]["model"] and judged["made_of"]["seed"] == 0
     for merge in (False, True):
         to = tmp_path / f"out-{merge}"
@@ -420,6 +420,13 @@ def test_what_was_made_for_other_weights_or_pairs_is_refused_everywhere(whole, t
     files.write_json(run.path / "made_of.json", made_of)
     judged = work.evaluate({"runs": [str(run.path)], "pairs": str(copy), "judge": "none"}, tmp_path, Progress())
     assert judged["pairs"] == config["held_out"]
+    split = split_of(run)
+    trained = next(iter(split.fit)).prompt[-1]["content"]
+    lines = [line for line in copy.read_text().splitlines() if json.loads(line)["prompt"] != trained]
+    new = {"prompt": "nobody has asked this yet", "chosen": "good", "rejected": "bad"}
+    copy.write_text("\n".join([*lines, json.dumps(new)]))  # as is the same file after an edit
+    judged = work.evaluate({"runs": [str(run.path)], "pairs": str(copy), "judge": "none"}, tmp_path, Progress())
+    assert judged["pairs"] == config["held_out"] + 1
     weights = run.path / "adapter" / "adapter_model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data[:-3] + b"xyz")

@@ -13,6 +13,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from workbench.errors import Stopped, UserError
 from workbench.judges import beats
+from workbench.judges import votes as judges_votes
 from workbench.judges.endpoint import Asking, EndpointJudge, verdict
 from workbench.judges.reward import RewardJudge
 from workbench.judges.votes import tally
@@ -326,8 +327,20 @@ def test_votes_are_counted_once_a_person_and_pair(tmp_path):
     )
     found = tally(tmp_path)
     assert (found["win_rate"], found["votes"], found["voters"]) == (pytest.approx(2.5 / 3), 3, 2)
-    assert (found["win_rate_low"], found["win_rate_high"]) == wilson(2.5, 3)
+    assert (found["win_rate_low"], found["win_rate_high"]) == wilson(2.5 / 3 * 2, 2)  # of two different answers
     assert tally(tmp_path / "nowhere")["win_rate"] is None
+
+
+def test_both_bad_is_half_a_vote_and_many_voters_on_the_same_answers_are_no_more_answers(tmp_path):
+    from workbench.ui.votes import WORTH
+
+    cast = [(f"{pair}", f"{person}", "neither" if pair == 0 else "aligned") for pair in range(4) for person in range(10)]
+    lines = [json.dumps({"id": i, "voter": v, "vote": vote}) for i, v, vote in cast]
+    (tmp_path / "votes.jsonl").write_text("\n".join(lines))
+    found = tally(tmp_path)
+    assert (found["win_rate"], found["votes"], found["voters"]) == (pytest.approx(3.5 / 4), 40, 10)
+    assert (found["win_rate_low"], found["win_rate_high"]) == pytest.approx(wilson(3.5, 4))
+    assert judges_votes.WORTH == WORTH  # as the page counts
 
 
 def test_votes_are_kept_as_the_page_writes_them(tmp_path):

@@ -156,19 +156,36 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
 
 
 def _unseen(pairs: PreferencePairs, source: str, folders: list[Path]) -> PreferencePairs:
+    """The pairs whose prompts none of these runs was trained on. Raises UserError if there are none."""
+    kept = [True] * len(pairs)
+    for folder in folders:
+        kept = [old and new for old, new in zip(kept, _held_out_of(pairs, source, folder), strict=True)]
+    if all(kept):
+        return pairs
+    if not any(kept):
+        raise UserError("The runs were trained on these pairs and held out no pair in common: give other pairs.")
+    return pairs.select([row for row, unseen in enumerate(kept) if unseen])
+
+
+def _held_out_of(pairs: PreferencePairs, source: str, folder: Path) -> list[bool]:
+    """Of each pair whether the run was not trained on its prompt. Pairs that were edited since, or stand in a file of
+    another name, are told by their prompts; where the run's own pairs are gone nothing can be told."""
     from workbench.heldout import settings_of
+    from workbench.pairs import load_pairs
     from workbench.rahf.config import RunConfig
 
-    kept: set[int] | None = None
-    for folder in folders:
-        settings = settings_of(RunConfig.values_in(folder / "config.yaml"))
-        used = (files.read_json(folder / "made_of.json") or {}).get("pairs")
-        if settings.pairs == source or used == pairs.fingerprint:  # by the same name, or a copy under another
-            check({"pairs": used}, {"pairs": pairs.fingerprint}, f"run {folder.name}")
-            ids = set(settings.split(pairs).held_out.dataset["id"])
-            kept = ids if kept is None else kept & ids
-    if kept is None:
-        return pairs
-    if not kept:
-        raise UserError("The runs were trained on these pairs and held out no pair in common: give other pairs.")
-    return pairs.select([row for row, number in enumerate(pairs.dataset["id"]) if number in kept])
+    settings = settings_of(RunConfig.values_in(folder / "config.yaml"))
+    used = (files.read_json(folder / "made_of.json") or {}).get("pairs")
+    if settings.pairs == source or used == pairs.fingerprint:  # by the same name, or a copy under another
+        check({"pairs": used}, {"pairs": pairs.fingerprint}, f"run {folder.name}")
+        own = pairs
+    else:
+        try:
+            own = load_pairs(settings.pairs)
+        except UserError:
+            return [True] * len(pairs)
+        if used != own.fingerprint:
+            return [True] * len(pairs)
+    held = set(settings.split(own).held_out.prompt_keys)
+    trained = set(own.prompt_keys) - held
+    return [key not in trained for key in pairs.prompt_keys]
