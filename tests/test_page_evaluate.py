@@ -215,6 +215,28 @@ def test_a_baseline_gets_the_settings_of_the_run(runs_root, owner, monkeypatch):
     assert not busy and panel["runs"][0]["text"] == "No memory." and panel["runs"][0]["act"]["act"] == "go-on"
 
 
+def test_a_refused_start_leaves_nothing_behind_and_a_start_counts_to_the_quota(runs_root, owner, monkeypatch):
+    import workbench.runs.worker as worker
+
+    def refuse(run):
+        raise UserError("20 of your runs are waiting already.")
+
+    mine = finished("align", "scit", owner=VISITOR)
+    (mine.path / "big").write_bytes(bytes(300_000))
+    sft = {"action": "baseline", "method": "sft"}
+    monkeypatch.setattr(worker, "submit", refuse)
+    for _ in range(2):  # the second press gets the same sentence
+        with pytest.raises(UserError, match="waiting already"):
+            compare_baselines.press(VISITOR, sft, mine)
+    assert [run.id for run in store.list_runs(all=True)] == [mine.id]
+    monkeypatch.setattr(worker, "submit", lambda run: None)
+    monkeypatch.setenv("RAHF_QUOTA", "8e5")
+    compare_baselines.press(VISITOR, sft, mine)  # 0.2 of 0.8 MB are left
+    for more in (sft | {"method": "hir"}, {"action": "study", "methods": ["prompt", "sft"], "seeds": 2}):
+        with pytest.raises(UserError, match="and this would add"):
+            compare_baselines.press(VISITOR, more, mine)
+
+
 def test_a_study_is_asked_for_and_told(runs_root, owner, monkeypatch):
     import workbench.runs.worker as worker
 

@@ -8,13 +8,14 @@ from tiny import PAIRS, tiny_model
 
 from workbench.errors import UserError
 from workbench.runs import bin, create, list_runs
-from workbench.ui import answers, layers_runs, page, pairs_data, quota, state, step_align
+from workbench.ui import align_check, answers, layers_runs, page, pairs_data, quota, state, step_align
 
 
 @pytest.fixture
 def visitor(tmp_path, monkeypatch):
     monkeypatch.setenv("RAHF_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RAHF_QUOTA", "200000")
+    monkeypatch.setattr(align_check.wait, "__defaults__", (300.0,))  # what a run will cost is told, however busy it is
     return state.new_visitor()
 
 
@@ -93,6 +94,18 @@ def test_runs_that_wait_count_with_what_they_will_take(visitor, monkeypatch):
     assert quota.used(visitor) < coming + quota.size_of(state.open_workspace(visitor).folder)
 
 
+def test_a_start_that_the_queue_refuses_leaves_no_run(visitor, monkeypatch):
+    def refuse(run):
+        raise UserError("20 of your runs are waiting already.")
+
+    state.change(visitor, pairs={"kind": "bundled", "source": "demo", "name": "polite-demo", "count": 601})
+    monkeypatch.setenv("RAHF_QUOTA", "1e12")
+    monkeypatch.setattr("workbench.runs.worker.submit", refuse)
+    with pytest.raises(UserError, match="waiting already"):
+        step_align.start(visitor)
+    assert not list_runs(all=True) and state.open_workspace(visitor).run is None
+
+
 def test_deleted_runs_make_room_the_oldest_first(visitor):
     runs = [fill(create("align", {}, owner=visitor), 60_000) for _ in range(3)]
     others = fill(create("align", {}, owner=state.new_visitor()), 60_000)
@@ -117,16 +130,16 @@ def test_a_small_packed_file_cannot_fill_the_disk(visitor, tmp_path):
 
 def test_kept_models_go_when_a_run_needs_the_memory():
     loaded = [tiny_model() for _ in range(2)]
-    for cache, item in zip((state._models, answers._loaded), loaded, strict=True):
+    for cache, item in zip((state._models, answers._bases), loaded, strict=True):
         cache.get("a key", lambda item=item: item)
     state.forget_models()
-    assert state._models.peek("a key") is None and answers._loaded.peek("a key") is None
+    assert state._models.peek("a key") is None and answers._bases.peek("a key") is None
 
 
 def test_an_answer_that_finds_no_memory_says_so_and_frees_some():
     import torch
 
-    answers._loaded.get("a key", tiny_model)
-    assert page.told(RuntimeError("something else")) == page.TROUBLE and answers._loaded.peek("a key")
+    answers._bases.get("a key", tiny_model)
+    assert page.told(RuntimeError("something else")) == page.TROUBLE and answers._bases.peek("a key")
     said = page.told(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-    assert said.startswith("There is not enough memory") and answers._loaded.peek("a key") is None
+    assert said.startswith("There is not enough memory") and answers._bases.peek("a key") is None

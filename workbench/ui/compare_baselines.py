@@ -120,9 +120,10 @@ def press(visitor: str, sent: dict[str, Any], run: Any) -> None:
 
     action = sent.get("action")
     if action == "baseline":
-        _start(visitor, "baseline", _baseline_of(run, str(sent.get("method"))))
+        _start(visitor, "baseline", _baseline_of(run, str(sent.get("method"))), quota.size_of(run.path))
     elif action == "study":
-        _start(visitor, "study", _study_of(run, sent))
+        config = _study_of(run, sent)
+        _start(visitor, "study", config, len(config["methods"]) * config["seeds"] * quota.size_of(run.path))
     elif action in ("stop-run", "go-on"):
         other = state.run_of(state.open_workspace(visitor), str(sent.get("run") or ""))
         if other is None or other.kind not in ("baseline", "study"):
@@ -135,7 +136,8 @@ def press(visitor: str, sent: dict[str, Any], run: Any) -> None:
             worker.resume(other)
 
 
-def _start(visitor: str, kind: str, config: dict[str, Any]) -> None:
+def _start(visitor: str, kind: str, config: dict[str, Any], coming: int) -> None:
+    """Submit a run that will write some ``coming`` bytes: each method about as many as the run it is held against."""
     from workbench.runs import store, worker
 
     with state.lock_of(visitor):  # two presses, one run
@@ -146,10 +148,15 @@ def _start(visitor: str, kind: str, config: dict[str, Any]) -> None:
             raise UserError("A study is at work already: wait for it, or stop it.")
         if any(one.status().get("method") == config.get("method") for one in alive):
             raise UserError("This baseline is at work already.")
-        quota.need(visitor)
+        quota.need(visitor, coming)
         made = store.create(kind, config, owner=visitor)
+        quota.expect(made, coming)
         state.forget_models()
-        worker.submit(made)
+        try:
+            worker.submit(made)
+        except UserError:  # too many wait: nothing is left behind that looks as if it did
+            made.delete()
+            raise
 
 
 def _baseline_of(run: Any, method: str) -> dict[str, Any]:

@@ -42,7 +42,10 @@ class Panel:
         workspace = state.open_workspace(visitor)
         action, held = sent.get("action"), compare_runs.read(workspace, run)
         if action == "stop" and held.busy:
-            state.run_of(workspace, held.status["run"]).request_stop()
+            from workbench.runs import worker
+
+            if (judging := state.run_of(workspace, held.status["run"])) is not None:
+                worker.stop_soon(judging)
         elif action == "pick":  # what is drawn stays: the next tick may have been made already
             self._keep(visitor, sent, held)
             return {}

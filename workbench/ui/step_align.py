@@ -465,10 +465,14 @@ def start(visitor: str) -> None:
         quota.need(visitor, coming)
         run = store.create("align", config.to_dict(), owner=visitor)
         quota.expect(run, coming)
+        state.forget_models()
+        try:
+            worker.submit(run)
+        except UserError:  # too many wait: nothing is left behind that looks as if it did
+            run.delete()
+            raise
         state.change(visitor, run=run.id)
         keep(visitor, new=False, note="")
-        state.forget_models()
-        worker.submit(run)
 
 
 def resume(visitor: str) -> None:
