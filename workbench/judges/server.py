@@ -41,8 +41,8 @@ class Server:
             parts, self.host = urlsplit(""), ""
         if parts.scheme not in ("http", "https") or not self.host or "@" in parts.netloc:
             raise UserError(
-                f"{url[:80]!r} is no address of a judge: give one such as https://host/v1 (a key belongs in an environment "
-                "variable, not in the address)."
+                f"{url.rpartition('@')[2][:80]!r} is no address of a judge: give one such as https://host/v1 (name, password "
+                "and key belong in an environment variable, not in the address)."
             )
         path = parts.path.rstrip("/")
         self.url = urlunsplit((parts.scheme, parts.netloc, path if path.endswith(END) else path + END, parts.query, ""))

@@ -134,7 +134,7 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
     from workbench.heldout import evaluate as judge
     from workbench.judges.endpoint import Asking
     from workbench.pairs import load_pairs
-    from workbench.runs.loading import need_memory
+    from workbench.runs.loading import base_of, need_memory
     from workbench.runs.names import named
     from workbench.runs.store import read_run, runs_root
 
@@ -143,6 +143,8 @@ def evaluate(config: dict[str, Any], folder: Path, progress: Progress) -> dict[s
     pairs = _unseen(load_pairs(rest["pairs"], progress=progress), rest.pop("pairs"), folders)
     runs = [read_run(path) for path in folders]
     names = [named(run.status()) if run else path.name for path, run in zip(folders, runs, strict=True)]
+    if runs[0] is not None:
+        need_memory(**base_of(runs[0], rest.get("device")))
     kind, _, source = str(rest.get("judge") or "").partition(":")
     if kind == "reward":
         need_memory(source, rest.get("device", "auto"))
