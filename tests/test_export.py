@@ -1,9 +1,12 @@
 """What was exported is loaded back with plain transformers and peft, and gives the same numbers."""
 
+import ast
 import base64
 import hashlib
 import json
 import re
+import shlex
+from html import unescape
 from xml.etree import ElementTree
 
 import pytest
@@ -14,12 +17,13 @@ from tiny import PAIRS, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.errors import UserError
-from workbench.export import export, facts, figures, hub, model_card, report
+from workbench.export import CARDS, export, facts, figures, hub, model_card, report
 from workbench.export.svg import draw
 from workbench.progress import QUIET
 from workbench.rahf.config import RunConfig
 from workbench.rahf.pipeline import align
 
+MODEL = 'it\'s a "model"'  # the folder's name
 HOSTILE = "<script>alert(1)</script> {{7*7}} ${1+1} | a"
 
 
@@ -27,12 +31,12 @@ HOSTILE = "<script>alert(1)</script> {{7*7}} ${1+1} | a"
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     loaded = tiny_model()
-    loaded.model.save_pretrained(folder / "model")
-    loaded.tokenizer.save_pretrained(folder / "model")
+    loaded.model.save_pretrained(folder / MODEL)
+    loaded.tokenizer.save_pretrained(folder / MODEL)
     rows = [{**pair, "prompt": pair["prompt"] + HOSTILE} for pair in PAIRS]
     (folder / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     settings = {
-        "model": str(folder / "model"), "pairs": str(folder / "pairs.jsonl"), "method": "dual", "instruct_steps": 3,
+        "model": str(folder / MODEL), "pairs": str(folder / "pairs.jsonl"), "method": "dual", "instruct_steps": 3,
         "align_steps": 3, "instruct_rate": 0.05, "align_rate": 0.05, "evaluate_prompts": 4, "max_new_tokens": 5,
         "force": True, "layers": (1,), "device": "cpu",
     }  # fmt: skip
@@ -44,7 +48,7 @@ def test_merged_and_adapter_give_the_same_logits(finished, tmp_path):
     ids = torch.arange(20, 60)[None]
     export(finished / "run", tmp_path / "adapter")
     export(finished / "run", tmp_path / "merged", merge=True)
-    base = AutoModelForCausalLM.from_pretrained(finished / "model")
+    base = AutoModelForCausalLM.from_pretrained(finished / MODEL)
     before = base(ids).logits.detach().clone()
     adapted = PeftModel.from_pretrained(base, tmp_path / "adapter")(ids).logits
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits
@@ -73,6 +77,21 @@ def test_the_card_and_the_report_show_text_and_run_none_of_it(finished):
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert len(scripts) == 1 and f"script-src 'sha256-{digest}'" in page and "unsafe" not in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page)
+
+
+def test_names_with_quotes_leave_code_and_commands_whole(finished, tmp_path):
+    export(finished / "run", tmp_path / "out", kinds=["notebook"])
+    cards = {kind: model_card(finished / "run", kind) for kind in CARDS}
+    code = {kind: re.search(r"```python\n(.*?)```", card, flags=re.S)[1] for kind, card in cards.items()}
+    for text in (*code.values(), (tmp_path / "out" / "repeat.py").read_text()):
+        compile(text, "code", "exec")
+    for kind in ("adapter", "vectors"):
+        line = next(line for line in code[kind].splitlines() if line.startswith("BASE, FOLDER = "))
+        assert ast.literal_eval(line.partition(" = ")[2]) == (MODEL, ".")
+    assert "model.get_submodule('model.layers.' + name)" in code["vectors"]
+    said = unescape(report(finished / "run"))
+    command = next(line for line in said.splitlines() if "--config config.yaml" in line)
+    assert MODEL in shlex.split(command[command.index("python -m") :])
 
 
 def test_what_cannot_be_exported_is_one_sentence(finished, tmp_path):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ PROMPTS = ["what is it, number 3?", "please tell me", "a lazy dog?"]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 FRESH = r"""
 import contextlib, io, json, os, sys
-import torch
+import peft, torch, transformers  # while the runs are made
 work = json.loads(sys.stdin.read())
 out = {"tokens": {}, "notebooks": {}}
 for kind, code in work["snippets"].items():  # the code of the model card, as it stands there
@@ -83,17 +84,34 @@ def back(tmp_path_factory):
     """Two runs (SCIT, and Dual on the instructed model), everything exported of them, and what a fresh process made of
     it."""
     pytest.importorskip("gguf")
-    scit = made(tmp_path_factory.mktemp("scit"))
+    home = tmp_path_factory.mktemp("scit")
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"MODEL": str(home / "model")}
+    fresh = subprocess.Popen(
+        [sys.executable, "-c", FRESH], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, cwd=home, env=env
+    )
+    try:
+        scit, dual, work = exported(home, tmp_path_factory.mktemp("dual"))
+        said, wrong = fresh.communicate(json.dumps(work), timeout=240)
+    finally:
+        fresh.kill()
+        fresh.wait()
+    assert fresh.returncode == 0, wrong[-3000:]
+    return scit, dual, json.loads(said.splitlines()[-1])
+
+
+def exported(scit: Path, dual: Path) -> tuple[Path, Path, dict]:
+    """Both runs, made in these folders and exported, and the work of the fresh process."""
+    made(scit)
     calm = {"instruct_rate": 0.01, "align_rate": 0.01}  # steep steps make much of the last bits
     other = {"method": "dual", "foundation": "instructed", "states": "completion", "response": "random"}
-    dual = made(tmp_path_factory.mktemp("dual"), **calm, **other)
+    made(dual, **calm, **other)
     export(scit / "run", scit / "out", kinds=KINDS)
     export(dual / "run", dual / "out" / "notebook", kinds=["notebook"])
     boundary, work = tiny_model().boundary, {"snippets": {}, "notebooks": {}, "homes": {}}
     for kind in ("adapter", "merged", "vectors", "gguf"):
         card = (scit / "out" / kind / "README.md").read_text()
         code = re.search(r"```python\n(.*?)```", card, flags=re.S)[1]
-        code = code.replace('BASE, FOLDER = "model", "."', f"BASE, FOLDER = {str(scit / 'model')!r}, '.'")
+        code = code.replace("BASE, FOLDER = 'model', ", f"BASE, FOLDER = {str(scit / 'model')!r}, ")
         folder = str(scit / "out" / kind)
         work["snippets"][kind] = code.replace("'.'", repr(folder)).replace('"."', repr(folder))
     for name, home in (("scit", scit), ("dual", dual)):
@@ -106,18 +124,7 @@ def back(tmp_path_factory):
         "most": GREEDY.max_new_tokens,
         "pad": boundary.pad_id,
     }
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"MODEL": str(scit / "model")}
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH],
-        input=json.dumps(work),
-        capture_output=True,
-        text=True,
-        cwd=scit,
-        env=env,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return scit, dual, json.loads(done.stdout.splitlines()[-1])
+    return scit, dual, work
 
 
 def ours(folder: Path, adapter: bool = True, steering: Steering | None = None) -> list[list[int]]:

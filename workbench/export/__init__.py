@@ -33,7 +33,8 @@ def export(
     private: bool = True,
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
-    """Write what ``kinds`` names of a run into the empty folder ``to``; with ``push``, also to that repository on the Hub.
+    """Write what ``kinds`` names of a run into the empty folder ``to``; with ``push``, also to that repository on the Hub,
+    without pairs and without the report unless "report" is among the kinds.
 
     The kinds: "adapter" (the default where there is one), "merged" (base and adapter as one model; ``merge`` says the
     same), "vectors" (for steering the base), "gguf" (the merged model for llama.cpp), "notebook" (a script and notebooks
@@ -70,7 +71,7 @@ def export(
         _clear(to)
         raise
     if push:
-        hub.push(to, push, token, private, progress)
+        hub.push(to, push, token, private, progress, with_report="report" in wanted)
     files = sorted(path for path in to.rglob("*") if path.is_file())
     return {
         "path": str(to),

@@ -123,7 +123,7 @@ def _loading(folder: Path, result: dict[str, Any], kind: str) -> list[str]:
         ]
     if kind == "vectors":
         return [
-            *_code(VECTORS.format(base=base, blocks=blocks_path(folder))),
+            *_code(VECTORS.format(base=base, blocks=f"{blocks_path(folder)}.")),
             "",
             LOADED_BACK,
             "",
@@ -159,7 +159,7 @@ ADAPTER = """
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-BASE, FOLDER = "{base}", "."
+BASE, FOLDER = {base!r}, "."
 tokenizer = AutoTokenizer.from_pretrained(BASE)
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), FOLDER)
 """
@@ -180,7 +180,7 @@ VECTORS = """
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-BASE, FOLDER = "{base}", "."
+BASE, FOLDER = {base!r}, "."
 tokenizer = AutoTokenizer.from_pretrained(BASE)
 model = AutoModelForCausalLM.from_pretrained(BASE)
 
@@ -196,5 +196,5 @@ with safe_open(f"{{FOLDER}}/vectors.safetensors", "pt") as file:
     alpha = float(file.metadata()["alpha"])
     for name in file.keys():
         shift = file.get_tensor(name).to(model.device, model.dtype) * alpha
-        steer(model.get_submodule("{blocks}." + name), shift)
+        steer(model.get_submodule({blocks!r} + name), shift)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -209,9 +210,10 @@ def _notes(folder: Path, result: dict[str, Any]) -> str:
 def _repeat(folder: Path, result: dict[str, Any]) -> str:
     config = result["config"]
     verb = "align" if result["method"] in ("scit", "dual") else f"baseline {result['method']}"
+    model, pairs, name = map(shlex.quote, (named(config["model"]), named(config["pairs"]), folder.name))
     lines = [
-        f"python -m workbench {verb} --model {named(config['model'])} --pairs {named(config['pairs'])} --config config.yaml",
-        f"python -m workbench export {folder.name} --to out/ --kind notebook   # a script that needs public packages only",
+        f"python -m workbench {verb} --model {model} --pairs {pairs} --config config.yaml",
+        f"python -m workbench export {name} --to out/ --kind notebook   # a script that needs public packages only",
     ]
     return (
         "<p>config.yaml is in the run's folder. Equal versions on a CPU repeat the run bit for bit; other versions or devices "

@@ -164,14 +164,14 @@ def commands(run: Any, status: dict[str, Any]) -> dict[str, str]:
     layers = ",".join(str(block) for block in result.get("layers") or config.get("layers") or []) or "auto"
     alpha = result.get("alpha", config.get("alpha"))
     q, model = shlex.quote, str(config.get("model"))
+    name = q(f"runs/{context.run_name(status)}")
     align = (
         f"python -m workbench align --model {q(model)} --pairs {q(shown)} \\\n"
-        f"    --method {config.get('method')} --layers {layers} --alpha {alpha if alpha is not None else 'auto'} \\\n"
-        f"    --foundation {config.get('foundation')} --out runs/{context.run_name(status)}"
+        f"    --method {q(str(config.get('method')))} --layers {layers} --alpha {alpha if alpha is not None else 'auto'} \\\n"
+        f"    --foundation {q(str(config.get('foundation')))} --out {name}"
     )
     test = f"{pairs}:test" if pairs.startswith("demo") and ":" not in pairs else "PAIRS-IT-HAS-NOT-SEEN"
-    name = f"runs/{context.run_name(status)}"
-    lines = [align, f"python -m workbench evaluate {name} --pairs {test}"]
+    lines = [align, f"python -m workbench evaluate {name} --pairs {q(test)}"]
     terminal = "\n".join([*lines, f"python -m workbench export {name} --to out/ --merge"])
     model = "assets/model" if model == "demo" else model
     python = (
