@@ -34,7 +34,7 @@ SHORT = {
     "max_new_tokens": 5, "force": True, "layers": [1], "alpha": 1.0, "device": "cpu", "judge": "none", "method": "scit",
 }  # fmt: skip
 STAND_IN = """
-import hashlib, json, os
+import argparse, fnmatch, hashlib, json, os
 import huggingface_hub
 
 class HfApi:
@@ -44,8 +44,11 @@ class HfApi:
         if repository.endswith("bad"):
             raise RuntimeError("401 for token " + self.token)
         self.private = private
+    def repo_info(self, repository):
+        return argparse.Namespace(private=self.private and not repository.endswith("known"))
     def upload_folder(self, repo_id, folder_path, ignore_patterns):
-        told = {"repository": repo_id, "private": self.private, "files": sorted(os.listdir(folder_path)),
+        told = {"repository": repo_id, "private": self.private, "files": [name for name in sorted(os.listdir(folder_path))
+                           if not any(fnmatch.fnmatch(name, one) for one in ignore_patterns)],
                 "token": hashlib.sha256(self.token.encode()).hexdigest(), "left_out": ignore_patterns}
         with open(os.environ["FAKE_HUB"], "w") as file:
             json.dump(told, file)
@@ -135,7 +138,11 @@ def test_merge_and_gguf_are_made_kept_over_a_reload_and_downloaded(step, server)
 def test_push_uses_the_token_once_and_leaves_it_nowhere(step, server):
     push, said = step.locator("#rw-push"), step.locator("#rw-pushed")
     expect(push).to_be_disabled()
-    for repository, told in (("me/bad", "failed (401 for token …)"), ("me/mine", "Pushed to me/mine.")):
+    for repository, told in (
+        ("me/bad", "failed (401 for token …)"),
+        ("me/known", "me/known exists already and is public"),
+        ("me/mine", "Pushed to me/mine."),
+    ):
         step.get_by_label("Repository").fill(repository)
         step.get_by_label("Token").fill(TOKEN)
         expect(push).to_be_enabled()
@@ -146,7 +153,7 @@ def test_push_uses_the_token_once_and_leaves_it_nowhere(step, server):
     found = json.loads(server.hub.read_text())
     assert found["repository"] == "me/mine" and found["private"] is True and "pairs.jsonl" in found["left_out"]
     assert found["token"] == hashlib.sha256(TOKEN.encode()).hexdigest()
-    assert {"README.md", "adapter_model.safetensors"} <= set(found["files"])
+    assert found["files"] == ["README.md", "adapter_config.json", "adapter_model.safetensors", "figures", "result.json"]
     assert TOKEN not in step.content()
     for path in (server.log, *server.runs.rglob("*"), *(server.runs.parent / "gradio").rglob("*")):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
@@ -332,7 +339,7 @@ def test_what_takes_a_while_can_be_cancelled_and_leaves_nothing(server, monkeypa
     monkeypatch.setattr("workbench.export.export", slow)
     run, home = server.run, server.run.path / "exports"
     kept = sorted(home.iterdir()) if home.exists() else []
-    making.start(run.id, "cancelled", lambda progress: step_export.write(run, "cancelled", None, progress))
+    making.start(ANN, run.id, "cancelled", lambda progress: step_export.write(run, "cancelled", None, progress))
     assert begun.wait(60)
     now = making.look(run.id, "cancelled")
     assert now.working and making.working(run.id)
@@ -343,7 +350,7 @@ def test_what_takes_a_while_can_be_cancelled_and_leaves_nothing(server, monkeypa
     def fails(progress):
         raise UserError("No room: free some.")
 
-    making.start(run.id, "gguf", fails)
+    making.start(ANN, run.id, "gguf", fails)
     assert making.look(run.id, "gguf").done.wait(60)
     state.open_workspace(ANN)
     monkeypatch.setattr(export_view, "made_of", lambda run, kind: None)

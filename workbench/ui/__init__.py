@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import logging
 import os
 import threading
@@ -68,15 +69,19 @@ def keep_hub_token() -> None:
 
 
 def tend_runs(pause: float = 2.0) -> None:
-    """See to the queue of runs as long as the page is served: start what is due, settle what has ended."""
+    """See to the queue of runs as long as the page is served: start what is due, settle what has ended. Now and then, take
+    old downloads away."""
     from workbench.errors import UserError
     from workbench.runs import queue
+    from workbench.ui import downloads
 
     first, told = True, ""
-    while True:
+    for turn in itertools.count():
         try:
             queue.recover() if first else queue.tend()
             first, told = False, ""
+            if turn % 300 == 0:
+                downloads.sweep()
         except (UserError, OSError) as error:
             if str(error) != told:  # once, not every two seconds
                 logging.getLogger("workbench.page").warning("the queue of runs could not be seen to: %s", error)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.ui import align_fields, align_form
+from workbench.ui import align_fields, align_form, downloads
 from workbench.ui.state import Workspace
 
 MOST_BYTES = 256 * 1024
@@ -27,11 +26,11 @@ HEAD = "# Settings of a RAHF Workbench run; python -m workbench align --config {
 
 
 def written(config: dict[str, Any], name: str, pairs: str) -> Path:
-    """A run's configuration as a YAML file in a fresh temporary folder. ``pairs`` stands in for a path of this server,
+    """A run's configuration as a YAML file to be downloaded. ``pairs`` stands in for a path of this server,
     which is nobody else's business."""
     from workbench.rahf.config import RunConfig
 
-    path = Path(tempfile.mkdtemp(prefix="rahf-settings-")) / name
+    path = downloads.place(name)
     try:
         RunConfig.from_dict(config | {"pairs": pairs}).to_yaml(path)
         path.write_text(HEAD.format(name=name) + path.read_text(encoding="utf-8"), encoding="utf-8")

@@ -11,6 +11,9 @@ from workbench.errors import Stopped, UserError
 from workbench.progress import Event, Progress
 
 log = logging.getLogger("workbench.page")
+KEPT = 86_400  # seconds that a failure is told
+ENDING = "What you cancelled has not come to its end yet: press again in a moment."
+ANOTHER = "One thing at a time: wait until the other one is made, or cancel it."
 _guard, _turn = threading.Lock(), threading.Lock()
 _makings: dict[tuple[str, str], Making] = {}
 
@@ -18,7 +21,8 @@ _makings: dict[tuple[str, str], Making] = {}
 class Making:
     """One thing being made; ``message``, ``step`` of ``total`` and ``error`` (a sentence) are for showing."""
 
-    def __init__(self, work: Callable[[Progress], None]) -> None:
+    def __init__(self, visitor: str, work: Callable[[Progress], None]) -> None:
+        self.visitor = visitor
         self.began, self.message, self.step, self.total = time.monotonic(), "Waiting for its turn", 0, 0
         self.error, self.cancelled, self.done = "", threading.Event(), threading.Event()
         self._work = work
@@ -37,9 +41,15 @@ class Making:
     def _run(self) -> None:
         from workbench.runs.worker import sentence
 
+        progress = Progress(self._hear, self.cancelled.is_set)
         try:
-            with _turn:  # one at a time: two models in memory at once may be too many
-                self._work(Progress(self._hear, self.cancelled.is_set))
+            while not _turn.acquire(timeout=0.2):  # one at a time: two models in memory at once may be too many
+                progress("wait")
+            try:
+                progress("load", message="Loading the model")
+                self._work(progress)
+            finally:
+                _turn.release()
         except Stopped:
             pass
         except UserError as error:
@@ -54,12 +64,21 @@ class Making:
         self.message, self.step, self.total = event.message or self.message, event.step, event.total
 
 
-def start(run_id: str, kind: str, work: Callable[[Progress], None]) -> None:
-    """Begin to make ``kind`` of a run, unless that is under way. ``work`` gets a Progress that says when to stop."""
+def start(visitor: str, run_id: str, kind: str, work: Callable[[Progress], None]) -> None:
+    """Begin to make ``kind`` of a run, unless that is under way. ``work`` gets a Progress that says when to stop.
+
+    Raises UserError while a thread is at work for this visitor, even one that was cancelled: it may hold a model."""
     with _guard:
+        for key, old in list(_makings.items()):
+            if old.done.is_set() and (not old.error or time.monotonic() - old.began > KEPT):
+                del _makings[key]  # what it made is on disk
         before = _makings.get((run_id, kind))
-        if before is None or not before.working:
-            _makings[run_id, kind] = Making(work)
+        if before is not None and before.working:
+            return
+        mine = [one for one in _makings.values() if not one.done.is_set() and (one is before or one.visitor == visitor)]
+        if mine:
+            raise UserError(ANOTHER if any(one.working for one in mine) else ENDING)
+        _makings[run_id, kind] = Making(visitor, work)
 
 
 def look(run_id: str, kind: str) -> Making | None:

@@ -29,8 +29,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +36,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.errors import UserError
-from workbench.ui import context, html, state
+from workbench.ui import context, downloads, html, state
 from workbench.ui.html import Markup
 
 log = logging.getLogger("workbench.page")
@@ -128,13 +126,7 @@ class Page:
 
         def prepare(visitor: str, *values: Any) -> tuple[str, str]:
             made = Path(make(visitor, *values))
-            # Gradio serves files of the temporary folder only; the runs' folder stays closed.
-            shared = Path(tempfile.mkdtemp(prefix="rahf-download-")) / made.name
-            try:
-                shared.hardlink_to(made)
-            except OSError:  # another disk, or a file system without links
-                shutil.copyfile(made, shared)
-            return str(shared), made.name
+            return str(downloads.handed(made)), made.name
 
         ready = self.on(listener, prepare, inputs, [hidden, name], **kwargs)
         press = (

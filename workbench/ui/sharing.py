@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
 from workbench.jsonfile import read_json, write_json
-from workbench.ui import quota, state
+from workbench.ui import downloads, quota, state
 
 ID = re.compile(r"[A-Za-z0-9_-]{22}")
 DAYS, MOST, BYTES = 30, 50, 2_000_000
@@ -98,7 +97,7 @@ def as_file(visitor: str, payload: dict[str, Any], charts: list[dict[str, Any]] 
     """The same page as a file, to be sent without any server."""
     from workbench.export.comparison import comparison_page
 
-    to = Path(tempfile.mkdtemp(prefix="rahf-share-")) / "comparison.html"
+    to = downloads.place("comparison.html")
     to.write_text(comparison_page(payload, time.time(), charts=charts or []), encoding="utf-8")
     return to
 

@@ -1,8 +1,8 @@
 """Step 5, Export: what a run leaves (finished, or stopped and kept), as downloads, a push to the Hub, commands and a
 model card.
 
-Every file that leaves is made under the run's own folder (``exports/``) or a fresh temporary one; no path comes from
-the page. A Hub token is used for one push and kept nowhere.
+Every file that leaves is made under the run's own folder (``exports/``) or a temporary one that is taken away; no path
+comes from the page. A Hub token is used for one push and kept nowhere.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ import gradio as gr
 from workbench.errors import UserError
 from workbench.jsonfile import write_json
 from workbench.progress import Progress
-from workbench.ui import context, export_share, export_view, html, making, quota, state, votes
+from workbench.ui import context, downloads, export_share, export_view, html, making, quota, state, votes
 from workbench.ui.model_panel import Job
 from workbench.ui.page import Page
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 ROWS = ("adapter", "merged", "gguf", "vectors", "report", "notebook", "pairs")
+WEIGHTS = (".safetensors", ".gguf")
 MAKE = {"merged": "Merge", "gguf": "Write GGUF"}
 NO_TOKEN = "Needs a token with write access: paste one from your Hub settings. It is used once and kept nowhere."
+PUSHED = (
+    "What goes up: the adapter (of steering, the vectors), the model card with its figures, and result.json with the "
+    "settings and held-out numbers. The report, which shows held-out prompts and answers, and the pairs stay here."
+)
 READY = "The token is used for this push and kept nowhere."
 
 
@@ -78,8 +83,8 @@ class Step:
         html.markup(
             html.Markup(
                 '<header class="between"><div><h2>Push to the Hugging Face Hub</h2>'
-                '<p class="sm s">Adapter and model card. Private until you say otherwise.</p></div></header>'
-            )
+                '<p class="sm s">{} Private until you say otherwise.</p></div></header>'
+            ).format(PUSHED)
         )
         with gr.Row(elem_classes="rw-hub"):
             self.repository = gr.Textbox(
@@ -163,9 +168,9 @@ class Step:
         if reason := export_view.takes(run, run.status(), visitor)[kind].get("off"):
             raise UserError(reason)
         state.import_engine()
-        to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / kind
-        export(run.path, to, kinds=[kind], scores=scores_of(visitor))
-        return zipped(to, f"{context.run_name(run.status())}-{kind}.zip")
+        with tempfile.TemporaryDirectory(prefix="rahf-export-") as folder:
+            export(run.path, Path(folder), kinds=[kind], scores=scores_of(visitor))
+            return zipped(f"{context.run_name(run.status())}-{kind}.zip", {"": Path(folder)})
 
     def make(self, visitor: str, kind: str) -> dict[Any, Any]:
         """Begin to make the merged model or the GGUF file, or cancel it; what was made stays in the run's folder."""
@@ -175,66 +180,58 @@ class Step:
             return self.taken(visitor, run)
         if reason := export_view.takes(run, run.status(), visitor)[kind].get("off"):
             raise UserError(reason)
-        quota.need(visitor)
-        making.start(run.id, kind, partial(write, run, kind, scores_of(visitor)))
+        need_room(visitor, run)
+        scores = scores_of(visitor)
+
+        def work(progress: Progress) -> None:
+            need_room(visitor, run)  # what was free may have gone while this waited
+            write(run, kind, scores, progress)
+
+        making.start(visitor, run.id, kind, work)
         return self.taken(visitor, run)
 
     def made_file(self, visitor: str, kind: str) -> Path:
-        """What was made, zipped without compressing (weights do not shrink)."""
+        """What was made, zipped."""
         run = chosen(visitor)
         folder = export_view.made_of(run, kind)
         if folder is None:
             raise UserError(
                 f"There is no {export_view.takes(run, run.status(), visitor)[kind]['title']} yet: press {MAKE[kind]} first."
             )
-        return zipped(folder, f"{context.run_name(run.status())}-{kind}.zip", pack=False)
+        return zipped(f"{context.run_name(run.status())}-{kind}.zip", {"": folder})
 
     def report(self, visitor: str) -> Path:
         """The run's report: one HTML page."""
         from workbench.export import report
 
         run = chosen(visitor)
-        to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / f"{context.run_name(run.status())}-report.html"
+        to = downloads.place(f"{context.run_name(run.status())}-report.html")
         to.write_text(report(run.path, scores_of(visitor)), encoding="utf-8")
         return to
 
     def pairs(self, visitor: str) -> Path:
         """The clean pairs of the run by their part in it, and this visitor's votes."""
-        state.import_engine()
-        from workbench.runs.loading import split_of
-
         run = chosen(visitor)
-        split = split_of(run)
-        to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / "pairs"
-        to.mkdir()
-        for name in ("instruct", "fit", "held_out"):
-            getattr(split, name).to_jsonl(to / f"{name}.jsonl")
-        mine = [
-            {key: value for key, value in vote.items() if key != "voter"} for vote in votes.votes_of(run.path, visitor)
-        ]
-        if mine:
-            votes.append(to / "votes.jsonl", mine)
-        return zipped(to, f"{context.run_name(run.status())}-pairs.zip")
+        with tempfile.TemporaryDirectory(prefix="rahf-export-") as folder:
+            write_pairs(run, visitor, Path(folder))
+            return zipped(f"{context.run_name(run.status())}-pairs.zip", {"": Path(folder)})
 
     def all_of_it(self, visitor: str) -> Path:
         """All of the above (merged model and GGUF only if they were made), one zip."""
-        name = context.run_name(chosen(visitor).status())
-        to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / name
-        to.mkdir()
-        run = chosen(visitor)
-        rows = export_view.takes(run, run.status(), visitor)
-        kinds = [kind for kind in ("adapter", "vectors", "notebook") if "off" not in rows[kind]]
-        parts = [self.zipped_kind(visitor, kind) for kind in kinds]
-        for made in (*parts, self.report(visitor), self.pairs(visitor)):
-            if made.suffix == ".zip":
-                shutil.unpack_archive(made, to / made.stem.rpartition("-")[2])
-                shutil.rmtree(made.parent, ignore_errors=True)
-            else:
-                shutil.copyfile(made, to / made.name)
-        for kind in export_view.MADE:
-            if (folder := export_view.made_of(run, kind)) is not None:
-                shutil.copytree(folder, to / kind)
-        return zipped(to, f"{name}.zip")
+        from workbench.export import export, report
+
+        state.import_engine()
+        run, scores = chosen(visitor), scores_of(visitor)
+        name, rows = context.run_name(run.status()), export_view.takes(run, run.status(), visitor)
+        with tempfile.TemporaryDirectory(prefix="rahf-export-") as folder:
+            for kind in ("adapter", "vectors", "notebook"):
+                if "off" not in rows[kind]:
+                    export(run.path, Path(folder, kind), kinds=[kind], scores=scores)
+            Path(folder, "pairs").mkdir()
+            write_pairs(run, visitor, Path(folder, "pairs"))
+            Path(folder, f"{name}-report.html").write_text(report(run.path, scores), encoding="utf-8")
+            made = {kind: export_view.made_of(run, kind) for kind in export_view.MADE}
+            return zipped(f"{name}.zip", {"": Path(folder)} | {kind: at for kind, at in made.items() if at is not None})
 
     # -- the Hub -------------------------------------------------------------------------------------------------------
 
@@ -244,7 +241,7 @@ class Step:
         return {self.push: gr.Button(interactive=there)} | ({self.pushed: said(READY)} if there else {})
 
     def push_it(self, visitor: str, repository: str, visibility: str, token: str) -> Iterator[dict[Any, Any]]:
-        """Push adapter and card. The token field is emptied whatever happens."""
+        """Push what ``PUSHED`` says. The token field is emptied whatever happens."""
         wanted, secret = str(repository or "").strip(), str(token or "").strip()
         blank = {self.token: "", self.push: gr.Button(interactive=False)}
         try:
@@ -259,15 +256,32 @@ class Step:
             for seconds in job.wait():
                 yield {self.pushed: said(f"Pushing to {wanted}: {seconds:.0f} s")}
             job.result()
-        except UserError:
+        except Exception:
             yield blank | {self.pushed: said(NO_TOKEN)}
             raise
         yield blank | {self.pushed: said(f"Pushed to {wanted}.")}
 
 
+def need_room(visitor: str, run: Any) -> None:
+    """Raises UserError if the run's merged model does not fit into the memory that is free, or into what the visitor may
+    still fill of the disk. A base whose build cannot be read is let through: loading it says why."""
+    state.import_engine()  # two threads must not import it at once
+    from workbench.models import pick_device, pick_dtype
+    from workbench.rahf.facts import shape_of
+    from workbench.runs.loading import base_of, need_memory
+
+    base = base_of(run, device="cpu")
+    need_memory(**base)
+    try:
+        shape = shape_of(base["source"])
+    except UserError:
+        return
+    weights = shape.blocks * shape.block_weights + shape.other_weights
+    quota.need(visitor, int(weights * pick_dtype(base["dtype"], pick_device("cpu")).itemsize))
+
+
 def write(run: Any, kind: str, scores: Path | None, progress: Progress) -> None:
     """Make ``exports/<kind>`` of a run, whole or not at all, and write down of which adapter it is."""
-    state.import_engine()  # two threads must not import it at once
     from workbench.export import export
 
     to = run.path / "exports" / kind
@@ -322,11 +336,30 @@ def chosen(visitor: str) -> Any:
     return found
 
 
-def zipped(folder: Path, name: str, pack: bool = True) -> Path:
-    """The files of a folder as a zip in a fresh temporary folder."""
-    to = Path(tempfile.mkdtemp(prefix="rahf-export-")) / name
-    with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED if pack else zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(folder))
+def write_pairs(run: Any, visitor: str, folder: Path) -> None:
+    """The clean pairs of a run by their part in it, and the visitor's votes on it, as JSON lines in ``folder``."""
+    state.import_engine()
+    from workbench.runs.loading import split_of
+
+    split = split_of(run)
+    for name in ("instruct", "fit", "held_out"):
+        getattr(split, name).to_jsonl(folder / f"{name}.jsonl")
+    cast = votes.votes_of(run.path, visitor)
+    if mine := [{key: value for key, value in vote.items() if key != "voter"} for vote in cast]:
+        votes.append(folder / "votes.jsonl", mine)
+
+
+def zipped(name: str, folders: dict[str, Path]) -> Path:
+    """The files of folders, each under its name in the archive ("": at its top), as a zip to be downloaded; weights do not
+    shrink and are not packed. Raises UserError if the disk has no room for it."""
+    to = downloads.place(name)
+    try:
+        with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
+            for under, folder in folders.items():
+                for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                    how = zipfile.ZIP_STORED if path.suffix in WEIGHTS else None
+                    archive.write(path, Path(under, path.relative_to(folder)), how)
+    except OSError as error:
+        shutil.rmtree(to.parent, ignore_errors=True)
+        raise UserError(f"The download could not be made ({error.strerror or error}): free some disk space.") from error
     return to
