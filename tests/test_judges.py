@@ -213,8 +213,9 @@ def test_a_server_that_is_down_is_one_sentence():
     ["", "ftp://x/v1", "file:///etc/passwd", "http://", "http://user:pw@host/v1", "http://h:port/v1", "just words"],
 )
 def test_an_address_that_is_none_is_refused(url):
-    with pytest.raises(UserError, match="no address of a judge"):
+    with pytest.raises(UserError, match="no address of a judge") as told:
         EndpointJudge(url, "m")
+    assert "pw" not in str(told.value)
 
 
 def test_asking_can_be_stopped_while_the_server_is_silent():
