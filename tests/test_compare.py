@@ -50,7 +50,7 @@ def at_once(costs, log, clock):
     desk, gate, jobs = compare_desk.Desk(clock), threading.Event(), []
 
     def work(name, cost, count):
-        def pieces(job):
+        def pieces(job, loaded):
             for _ in range(count):
                 gate.wait(30)
                 clock.now += cost
@@ -90,7 +90,7 @@ def test_who_comes_late_is_not_made_to_wait_for_what_others_had_before():
     desk = compare_desk.Desk(clock)
 
     def pieces(name, count):
-        def work(job):
+        def work(job, loaded):
             for at in range(count):
                 if (name, at) == (ANN, 20):
                     come.set()
@@ -113,12 +113,12 @@ def test_who_comes_late_is_not_made_to_wait_for_what_others_had_before():
 def test_asking_anew_ends_what_was_asked_before_and_failures_are_handed_over():
     desk, going = compare_desk.Desk(), threading.Event()
 
-    def endless(job):
+    def endless(job, loaded):
         while not job.stopping:
             going.set()
             yield
 
-    def failing(job):
+    def failing(job, loaded):
         yield
         raise UserError("no")
 
@@ -137,9 +137,9 @@ def test_asking_anew_ends_what_was_asked_before_and_failures_are_handed_over():
 def test_too_many_at_once_are_told(monkeypatch):
     monkeypatch.setattr(compare_desk, "MOST", 1)
     desk, go = compare_desk.Desk(), threading.Event()
-    job = desk.ask(ANN, "chat", lambda: go.wait(30), lambda job: iter(()))
+    job = desk.ask(ANN, "chat", lambda: go.wait(30), lambda job, loaded: iter(()))
     with pytest.raises(UserError, match="Many people"):
-        desk.ask(BOB, "chat", lambda: None, lambda job: iter(()))
+        desk.ask(BOB, "chat", lambda: None, lambda job, loaded: iter(()))
     go.set()
     job.result()
 

@@ -9,6 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
@@ -17,15 +20,18 @@ from workbench.ui import state
 from workbench.ui.state import Workspace
 
 if TYPE_CHECKING:
-    from workbench.generation import Sampling, Speaker
+    from workbench.generation import Sampling, Speaker, Steering
     from workbench.models import LoadedModel
     from workbench.reading import Axes
     from workbench.runs.store import Run
 
+BASE = ("source", "device", "dtype", "quantization")  # what names a base, as ``load_model`` takes it
 ADAPTERS = 8  # that are kept beside one base while nobody uses them
 _bases = state.Cache(2, weights=True)
 _axes = state.Cache(4)
 _held = state.Cache(8)
+_steering = state.Cache(8)
+_loading = threading.Lock()  # one base at a time: what is free is looked at before its weights are there
 _in_use: Counter[tuple[int, str]] = Counter()  # (base, adapter) -> answers at work with it
 in_use = threading.Lock()  # step 3's preview answers one visitor at a time
 
@@ -41,23 +47,22 @@ def base_for(run: Run) -> LoadedModel:
     named = base_of(run)
 
     def load() -> LoadedModel:
-        try:
-            need_memory(**named)
-        except UserError:
-            state.forget_models()  # what is only kept for somebody's next look goes first
-        return load_run(run, adapter=False)
+        with _loading:
+            try:
+                need_memory(**named)
+            except UserError:
+                state.forget_models()  # what is only kept for somebody's next look goes first
+            return load_run(run, adapter=False)
 
-    loaded = _bases.get(tuple(named.values()), load)
+    loaded = _bases.get(tuple(named[key] for key in BASE), load)
     need_base(loaded, run)
     return loaded
 
 
 def is_loaded(run: Run) -> bool:
     """Whether :func:`base_for` would answer at once."""
-    from workbench.runs.loading import base_of
-
     try:
-        return _bases.peek(tuple(base_of(run).values())) is not None
+        return _bases.peek(tuple(base_key(run)[key] for key in BASE)) is not None
     except UserError:
         return False
 
@@ -80,6 +85,9 @@ def using(loaded: LoadedModel, speakers: Sequence[Speaker]) -> Iterator[None]:
         yield
     finally:
         _in_use.subtract(mine)
+        for one in mine:
+            if not _in_use[one]:
+                del _in_use[one]
         _tidy(loaded)
 
 
@@ -93,6 +101,36 @@ def _tidy(loaded: LoadedModel) -> None:
 def can_steer(run: Run) -> bool:
     """Whether the run kept the mean shift of its blocks."""
     return (run.path / "steering.safetensors").exists()
+
+
+def steering_for(run: Run, alpha: float) -> Steering:
+    """Steering along the run's directions, read once whatever alpha. Raises UserError."""
+    from workbench.runs.loading import steering_of
+
+    stamps = tuple(_written(run.path / name) for name in ("steering.safetensors", "layers.json", "made_of.json"))
+    return replace(_steering.get((run.id, stamps), lambda: steering_of(run, 1.0)), alpha=alpha)
+
+
+def _written(path: Path) -> int:
+    """When a file was written; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def base_key(run: Run) -> dict[str, Any]:
+    """What tells bases apart: the arguments of ``load_model``, and ``model``, the fingerprint of the weights that the run was
+    made of (None where it was not kept). Read anew only when the run's files have changed. Raises UserError."""
+    config, made_of = run.path / "config.yaml", run.path / "made_of.json"
+    return _base_key(run, _written(config), _written(made_of))
+
+
+@lru_cache(maxsize=512)
+def _base_key(run: Run, config: int, made_of: int) -> dict[str, Any]:
+    from workbench.runs.loading import base_of
+
+    return base_of(run) | {"model": (read_json(run.path / "made_of.json") or {}).get("model")}
 
 
 def captured_of(workspace: Workspace, run: Run) -> Run | None:

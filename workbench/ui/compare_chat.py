@@ -185,26 +185,26 @@ def _begin(
         "live": "" if answers.is_loaded(main) else "Loading the model: a few seconds, the first time",
     }
 
-    def work(job: Job) -> Iterator[None]:
-        yield from _answering(job, workspace, main, chat, asks=drawn is not None)
-
-    job = desk.ask(visitor, KIND, lambda: answers.base_for(main), work)
+    job = desk.ask(
+        visitor,
+        KIND,
+        lambda: compare_columns.ready(workspace, main, columns),
+        lambda job, ready: _answering(job, workspace, main, ready, chat, asks=drawn is not None),
+    )
     if job.shown is None:
         job.show(chat | {"live": chat["live"] or "Thinking"})
     return job
 
 
-def _answering(job: Job, workspace: Workspace, main: Run, chat: Chat, asks: bool) -> Iterator[None]:
+def _answering(
+    job: Job, workspace: Workspace, main: Run, ready: compare_columns.Ready, chat: Chat, asks: bool
+) -> Iterator[None]:
     """The pieces of a turn: its tokens, then what is read of its answers. Keeps the chat at the end, also of a turn that was
     stopped; of one that failed nothing is kept."""
     from workbench.generation import Row, Sampling
 
-    loaded = answers.base_for(main)
-    sampling = Sampling(**chat["turns"][-1]["sampling"])
-    speakers = []
-    for column in chat["columns"]:
-        speakers.append(compare_columns.speaker_of(loaded, workspace, column))
-        yield
+    loaded, sampling = ready.loaded, Sampling(**chat["turns"][-1]["sampling"])
+    speakers = yield from ready.speakers()
     dialogues = [dialogue(chat, place) for place in range(len(speakers))]
     with answers.using(loaded, speakers):
         if asks:
@@ -217,7 +217,7 @@ def _answering(job: Job, workspace: Workspace, main: Run, chat: Chat, asks: bool
 
             chat["turns"][-1]["answers"] = yield from draw(job, loaded, rows, sampling, EVERY, show)
         if not job.stopping:
-            chat = yield from _read(job, workspace, main, loaded, chat, speakers, dialogues, sampling)
+            chat = yield from _read(job, main, ready, chat, speakers, dialogues, sampling)
     if not job.dropped:
         chat = {key: value for key, value in chat.items() if key != "live"}
         save(workspace, chat)
@@ -231,9 +231,8 @@ def _copied(chat: Chat) -> Chat:
 
 def _read(
     job: Job,
-    workspace: Workspace,
     main: Run,
-    loaded: Any,
+    ready: compare_columns.Ready,
     chat: Chat,
     speakers: Any,
     dialogues: Any,
@@ -244,8 +243,7 @@ def _read(
     yield
     ids = [said["ids"] for said in turn["answers"]]
     reference = compare_marks.reference_of(chat["columns"])
-    axes = answers.axes_for(workspace, main)
-    marks = yield from compare_marks.read(loaded, speakers, dialogues, ids, reference, axes, sampling)
+    marks = yield from compare_marks.read(ready.loaded, speakers, dialogues, ids, reference, ready.axes, sampling)
     said = answers.oracle_labels(main, dialogues, [one["text"] for one in turn["answers"]])
     for place, label in enumerate(said or []):
         marks[place]["oracle"] = label

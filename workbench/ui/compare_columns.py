@@ -7,7 +7,8 @@ A column is plain data: {"kind": "base"}, {"kind": "prompted", "text": p+}, {"ki
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
@@ -17,6 +18,7 @@ from workbench.ui.state import Workspace
 if TYPE_CHECKING:
     from workbench.generation import Speaker
     from workbench.models import LoadedModel
+    from workbench.reading import Axes
     from workbench.runs.store import Run
 
 MOST, LEAST = 4, 2
@@ -46,13 +48,9 @@ def main_run(workspace: Workspace) -> Run:
 
 def same_base(one: Run, other: Run) -> bool:
     """Whether two runs are of the same weights, held in the same precision."""
-    from workbench.jsonfile import read_json
-    from workbench.runs.loading import base_of
-
-    made = [(read_json(run.path / "made_of.json") or {}).get("model") for run in (one, other)]
-    bases = [base_of(run) for run in (one, other)]
-    same = made[0] == made[1] if all(made) else bases[0]["source"] == bases[1]["source"]
-    return same and all(bases[0][key] == bases[1][key] for key in ("dtype", "quantization"))
+    first, second = answers.base_key(one), answers.base_key(other)
+    weights = "model" if first["model"] and second["model"] else "source"
+    return all(first[key] == second[key] for key in (weights, "dtype", "quantization"))
 
 
 def columns_of(workspace: Workspace, main: Run) -> list[Column]:
@@ -258,10 +256,35 @@ def choices(workspace: Workspace, main: Run) -> list[dict[str, str]]:
     return found
 
 
-def speaker_of(loaded: LoadedModel, workspace: Workspace, column: Column) -> Speaker:
-    """Who answers in a column. Reads an adapter the first time: on the desk only. Raises UserError."""
+@dataclass(frozen=True)
+class Ready:
+    """What answers need, read from disk beside the desk: the base, who answers (a run: its adapter is still to be put beside
+    the base), and the axes that tokens are scored along."""
+
+    loaded: LoadedModel
+    who: list[Speaker | Run]
+    axes: Axes | None = None
+
+    def speakers(self) -> Generator[None, None, list[Speaker]]:
+        """Who answers, adapters put beside the base: on the desk only, an adapter a piece. Raises UserError."""
+        from workbench.generation import Speaker
+
+        found = []
+        for one in self.who:
+            found.append(one if isinstance(one, Speaker) else answers.adapter_of(self.loaded, one))
+            yield
+        return found
+
+
+def ready(workspace: Workspace, main: Run, columns: Sequence[Column], axes: bool = True) -> Ready:
+    """Load what these columns need to answer (with ``axes``, also to be scored). Seconds the first time. Raises UserError."""
+    loaded = answers.base_for(main)
+    who = [_who(workspace, column) for column in columns]
+    return Ready(loaded, who, answers.axes_for(workspace, main) if axes else None)
+
+
+def _who(workspace: Workspace, column: Column) -> Speaker | Run:
     from workbench.generation import Speaker
-    from workbench.runs.loading import steering_of
 
     if column["kind"] == "base":
         return Speaker()
@@ -271,5 +294,5 @@ def speaker_of(loaded: LoadedModel, workspace: Workspace, column: Column) -> Spe
     if run is None:
         raise UserError("A run that stands in one of the columns is gone: choose another.")
     if column["kind"] == "steer":
-        return Speaker(steering=steering_of(run, column["alpha"]))
-    return answers.adapter_of(loaded, run)
+        return Speaker(steering=answers.steering_for(run, column["alpha"]))
+    return run

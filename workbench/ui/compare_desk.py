@@ -4,22 +4,27 @@ Work is a generator whose pieces are short (a token of a batch, one pass over so
 all visitors, one at a time, and whoever has had the least time goes next: of two who ask at once each takes at most twice
 as long as alone. Between two pieces nothing of a visitor's work is left in the model, so a piece may switch adapters and
 put hooks on blocks. Work goes on when the tab that asked is closed; it ends when it is done, stopped, or asked anew.
+Whoever watches is let go of at once then, also while the model is still loading.
 
->>> job = desk.ask(visitor, "chat", load, work)     # load() in a thread of its own, then work(job) piece by piece
+>>> job = desk.ask(visitor, "chat", load, work)     # load() in a thread of its own, then work(job, loaded) piece by piece
 >>> for shown in job.watch(0.1): ...                # what the work last showed (job.show), until it ends
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from workbench.errors import UserError
 
 MOST = 24  # jobs at once on the whole machine
+EACH = 3  # of them, of one visitor, and threads that load for them
+_numbers = itertools.count()
 
 
 class Job:
@@ -33,9 +38,17 @@ class Job:
         self.dropped = False  # and what it made is not wanted any more
         self.error: BaseException | None = None
         self.done = False
-        self.work: Iterator[Any] | None = None
+        self.frame: Any = None  # what stands around it on the page, for whoever draws it
+        self.load: Callable[[], Any] | None = None  # until a thread has taken it
+        self.begin: Callable[[Job, Any], Iterator[Any]] | None = None
+        self.work: Iterator[Any] | None = None  # once it is loaded
         self._news = threading.Condition()
-        self._count = 0
+        self._number, self._count = next(_numbers), 0
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one whenever something else is shown."""
+        return self._number, self._count
 
     def show(self, value: Any) -> None:
         """Let everybody who watches see this."""
@@ -45,9 +58,10 @@ class Job:
             self._news.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing more will come."""
+        """Nothing more will come. What ended before stays as it was."""
         with self._news:
-            self.error, self.done = error, True
+            if not self.done:
+                self.error, self.done = error, True
             self._news.notify_all()
 
     def watch(self, every: float = 0.1) -> Iterator[Any]:
@@ -64,7 +78,8 @@ class Job:
                 yield shown
             if ended:
                 break
-            time.sleep(every)
+            with self._news:
+                self._news.wait_for(lambda: self.done, every)
         if self.error is not None:
             raise self.error
 
@@ -82,6 +97,7 @@ class Desk:
         self._clock = clock
         self._jobs: list[Job] = []  # that are loading or at work
         self._had: dict[str, float] = {}  # visitor at work -> seconds had, counted from when the others stood
+        self._loading: Counter[str] = Counter()  # visitor -> threads that load
         self._change = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -90,36 +106,27 @@ class Desk:
         visitor: str,
         kind: str,
         load: Callable[[], Any],
-        work: Callable[[Job], Iterator[Any]],
+        work: Callable[[Job, Any], Iterator[Any]],
     ) -> Job:
         """Begin work of this visitor; their earlier work of the same ``kind`` ends where it is. ``load`` (which may take
-        long and touches no model that others use) is called in a thread of its own first.
+        long and touches no model that others use) is called in a thread of its own first; ``work`` is given what it
+        returned, so that nothing has to be loaded on the desk.
 
         Raises UserError if too many are at work.
         """
         job = Job(visitor, kind)
+        job.load, job.begin = load, work
         with self._change:
-            if sum(other.visitor != visitor or other.kind != kind for other in self._jobs) >= MOST:
+            others = [one for one in self._jobs if not one.dropped and (one.visitor, one.kind) != (visitor, kind)]
+            if len(others) >= MOST:
                 raise UserError("Many people are asking at this moment: try again in a minute.")
-            for other in self._jobs:
-                if (other.visitor, other.kind) == (visitor, kind):
-                    other.stopping = other.dropped = True
+            if sum(one.visitor == visitor for one in others) >= EACH:
+                raise UserError("You have asked several things at once: wait for one of them, or stop it.")
+            self._stop(visitor, kind, drop=True)
             self._jobs.append(job)
-
-        def prepare() -> None:
-            try:
-                load()
-            except BaseException as error:  # handed over to whoever watches
-                self._drop(job, error)
-                return
-            if job.dropped:
-                self._drop(job)
-                return
-            with self._change:
-                job.work = work(job)
-                self._join(job)
-
-        threading.Thread(target=prepare, name="compare-load", daemon=True).start()
+            if self._loading[visitor] < EACH:
+                self._loading[visitor] += 1
+                threading.Thread(target=self._load, args=(visitor,), name="compare-load", daemon=True).start()
         return job
 
     def job(self, visitor: str, kind: str) -> Job | None:
@@ -129,11 +136,39 @@ class Desk:
         return mine[-1] if mine else None
 
     def stop(self, visitor: str, kind: str, drop: bool = False) -> None:
-        """Let the visitor's work of this kind end where it is; with ``drop``, nothing of it is kept."""
+        """Let the visitor's work of this kind end where it is; with ``drop``, nothing of it is kept. What is still loading
+        has nothing to keep."""
         with self._change:
-            for job in self._jobs:
-                if (job.visitor, job.kind) == (visitor, kind):
-                    job.stopping, job.dropped = True, job.dropped or drop
+            self._stop(visitor, kind, drop)
+
+    def _stop(self, visitor: str, kind: str, drop: bool) -> None:
+        for job in [one for one in self._jobs if (one.visitor, one.kind) == (visitor, kind)]:
+            job.stopping, job.dropped = True, job.dropped or drop or job.work is None
+            if job.work is None:
+                self._jobs.remove(job)
+            if job.dropped:
+                job.end()  # what has begun is cleared away on the desk
+
+    def _load(self, visitor: str) -> None:
+        """Load what this visitor asked, as long as there is something: of what was asked anew meanwhile only the latest."""
+        while True:
+            with self._change:
+                job = next((one for one in self._jobs if one.visitor == visitor and one.load), None)
+                if job is None:
+                    self._loading[visitor] -= 1
+                    self._loading += Counter()  # without those at zero
+                    return
+                load, job.load = job.load, None
+            try:
+                ready = load()
+            except BaseException as error:  # handed over to whoever watches
+                self._drop(job, error)
+                continue
+            with self._change:
+                if not job.done:
+                    job.work = job.begin(job, ready)
+                    self._join(job)
+            del ready  # a model, perhaps, that nobody wants any more
 
     # -- the one who works ---------------------------------------------------------------------------------------------
 
@@ -148,7 +183,11 @@ class Desk:
 
     def _next(self) -> Job | None:
         ready = [job for job in self._jobs if job.work is not None]
-        return min(ready, key=lambda job: (self._had.get(job.visitor, 0.0), not job.stopping, job.used), default=None)
+        return min(
+            ready,
+            key=lambda job: (not job.dropped, self._had.get(job.visitor, 0.0), not job.stopping, job.used),
+            default=None,
+        )
 
     def _work(self) -> None:
         while True:
@@ -160,9 +199,12 @@ class Desk:
             self._piece(job)
 
     def _piece(self, job: Job) -> None:
-        """Do one piece of a job."""
+        """Do one piece of a job; one that is not wanted any more is cleared away."""
         began = self._clock()
         try:
+            if job.dropped:
+                job.work.close()
+                raise StopIteration
             next(job.work)
         except StopIteration:
             self._drop(job)

@@ -94,21 +94,22 @@ def ask(visitor: str, main: Run, prompts: list[Any], note: str, drawn: Sampling)
         "rows": [{"prompt": prompt, "answers": None} for prompt in prompts],
         "note": note,
     }
-    job = desk.ask(visitor, KIND, lambda: answers.base_for(main), lambda job: _answering(job, workspace, main, made))
+    job = desk.ask(
+        visitor,
+        KIND,
+        lambda: compare_columns.ready(workspace, main, columns),
+        lambda job, ready: _answering(job, workspace, main, ready, made),
+    )
     if job.shown is None:
         job.show(made | {"live": "Waiting for the model", "done": 0})
     return job
 
 
-def _answering(job: Job, workspace: Workspace, main: Run, made: List) -> Iterator[None]:
+def _answering(job: Job, workspace: Workspace, main: Run, ready: compare_columns.Ready, made: List) -> Iterator[None]:
     from workbench.generation import Row, Sampling
 
-    loaded, sampling = answers.base_for(main), Sampling(**made["sampling"])
-    speakers = []
-    for column in made["columns"]:
-        speakers.append(compare_columns.speaker_of(loaded, workspace, column))
-        yield
-    axes = answers.axes_for(workspace, main)
+    loaded, axes, sampling = ready.loaded, ready.axes, Sampling(**made["sampling"])
+    speakers = yield from ready.speakers()
     made["block"] = answers.block_of(main, loaded.n_blocks) if axes is not None else None
     together = max(1, ROWS // len(speakers))
     rows = made["rows"]

@@ -38,7 +38,8 @@ GPU = {"concurrency_id": "compare-votes", "concurrency_limit": 8, "trigger_mode"
 class Panel:
     """The vote and the buttons below it."""
 
-    def __init__(self, page: Page, run: gr.Dropdown, sampling: list[gr.Number]) -> None:
+    def __init__(self, page: Page, run: gr.Dropdown, sampling: list[gr.Number], timer: gr.Timer) -> None:
+        self.timer = timer  # that looks at what is at work
         with gr.Column(elem_classes="rw-panel", elem_id="rw-blind-panel", min_width=0):
             self.view = html.view("compare-blind", elem_id="rw-compare-blind")
             with gr.Row(elem_classes="rw-acts rw-takes"):
@@ -46,7 +47,7 @@ class Panel:
                 self.use = gr.Button("Use in step 1", elem_classes="rw-sm i-arrow", elem_id="rw-use-votes")
             page.download(self.take.click, votes_file, run)
         self.parts = [self.view]
-        page.on(self.view.select, self.pressed, [run, *sampling], self.view, event=True, **GPU)
+        page.on(self.view.select, self.pressed, [run, *sampling], [self.view, timer], event=True, **GPU)
         page.go(page.on(self.use.click, self.use_pairs, run, refresh=True, busy="Taking your votes as pairs"), "pairs")
 
     def updates(self, visitor: str, run: Run) -> dict[Any, Any]:
@@ -66,9 +67,18 @@ class Panel:
         ballot = votes.next_ballot(run.path, visitor, pair.ids)
         if ballot is None and action in ("vote", "prepare"):
             yield {self.view: html.value(self._drawn(visitor, run, said, busy=True))}
-            kept = prepare(visitor, run, pair, answers.sampling_from(*sampling)).result()
-            said = said if kept else "Both gave the same answers to these prompts; prepare others."
-        yield {self.view: html.value(self._drawn(visitor, run, said))}
+            try:
+                kept = prepare(visitor, run, pair, answers.sampling_from(*sampling)).result()
+            except Exception:
+                yield self.updates(visitor, run) | self._awake(visitor)
+                raise
+            if kept == 0:  # None: stopped, or asked anew from another tab
+                said = "Both gave the same answers to these prompts; prepare others."
+        yield {self.view: html.value(self._drawn(visitor, run, said))} | self._awake(visitor)
+
+    def _awake(self, visitor: str) -> dict[Any, Any]:
+        """The timer goes on while answers are prepared for another tab."""
+        return {self.timer: gr.Timer(active=True)} if desk.job(visitor, KIND) else {}
 
     def _drawn(self, visitor: str, run: Run, said: Any = None, busy: bool = False) -> dict[str, Any]:
         pair = Pair.of(visitor, run)
@@ -160,24 +170,31 @@ def _told(meant: str, pair: Pair) -> Any:
 
 def prepare(visitor: str, run: Run, pair: Pair, drawn: Any) -> Job:
     """Have some prompts answered by both columns, with other luck than the list's: those of the visitor's list, else
-    held-out ones; first those that were not voted on. What the job shows is how many pairs of answers it kept."""
+    held-out ones; first those that were not voted on. What the job shows is how many pairs of answers it kept.
+
+    At temperature 0 luck changes nothing: the list beside the vote would show the same answers with their names, so its
+    prompts are left out. Raises UserError if none is left.
+    """
     workspace = state.open_workspace(visitor)
-    listed = [row["prompt"] for row in compare_list.open_list(workspace)["rows"]]
-    prompts = listed or answers.held_out_prompts(run)
+    prompts = listed = [row["prompt"] for row in compare_list.open_list(workspace)["rows"]]
+    if not listed or drawn.temperature == 0:
+        prompts = [prompt for prompt in answers.held_out_prompts(run) if prompt not in listed]
+    if not prompts:
+        raise UserError(
+            "At temperature 0 these answers stand in the list beside this, with their names: raise the temperature first."
+            if listed
+            else "This run has no held-out prompts: ask some of your own in the list beside this first."
+        )
     before = votes.lines(run.path / "blind.jsonl")
     done = {json.dumps(item.get("prompt")) for item in before if votes.names_of(item) == pair.ids}
     fresh = [prompt for prompt in prompts if json.dumps(_kept(prompt)) not in done] or prompts
     some = random.SystemRandom().sample(fresh, min(TOGETHER, len(fresh)))
     luck = replace(drawn, seed=(drawn.seed + 7919 * (len(before) + 1)) % 2**31)
 
-    def work(job: Job) -> Iterator[None]:
+    def work(job: Job, ready: compare_columns.Ready) -> Iterator[None]:
         from workbench.generation import Row
 
-        loaded = answers.base_for(run)
-        speakers = []
-        for column in pair.columns:
-            speakers.append(compare_columns.speaker_of(loaded, workspace, column))
-            yield
+        loaded, speakers = ready.loaded, (yield from ready.speakers())
         rows = [Row(prompt, one, at) for one in speakers for at, prompt in enumerate(some)]
         with answers.using(loaded, speakers):
             said = yield from draw(
@@ -189,7 +206,7 @@ def prepare(visitor: str, run: Run, pair: Pair, drawn: Any) -> Job:
             both = texts[: len(some)], texts[len(some) :]
             job.show(votes.add_answers(run.path, shown, *both, visitor, pair.ids))
 
-    return desk.ask(visitor, KIND, lambda: answers.base_for(run), work)
+    return desk.ask(visitor, KIND, lambda: compare_columns.ready(workspace, run, pair.columns, axes=False), work)
 
 
 def _kept(prompt: Any) -> Any:

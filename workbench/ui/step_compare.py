@@ -28,6 +28,7 @@ from workbench.ui.compare_desk import Job, desk
 from workbench.ui.page import Page, error_markup
 
 EVERY = 0.08  # seconds between two pictures of a growing answer
+KINDS = (compare_chat.KIND, compare_list.KIND, compare_votes.KIND)  # of jobs
 FOLD = "Sampling: seed {}, temperature {}, up to {} tokens"
 MANY = {"concurrency_id": "compare", "concurrency_limit": 24, "trigger_mode": "multiple"}  # the desk shares the machine
 
@@ -42,6 +43,10 @@ class Step:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        self.timer = gr.Timer(
+            0.4, active=False
+        )  # for who comes back, or looks from another tab, while answers are written
+        self.seen = gr.State(None)  # what of the work the timer has shown this tab
         self.head = html.view("compare-head", elem_id="rw-compare-head")
         with gr.Column(elem_classes=["rw-panel", "rw-ask"], elem_id="rw-compare"):
             self._build_asking()
@@ -51,9 +56,8 @@ class Step:
                 self._build_list()
             with gr.Column(scale=1, min_width=0):
                 self.sampling = [self.seed, self.temperature, self.top_p, self.tokens]
-                self.votes = compare_votes.Panel(page, self.run, self.sampling)
+                self.votes = compare_votes.Panel(page, self.run, self.sampling, self.timer)
         self.evaluating = compare_heldout.Panel(page, self.run)
-        self.timer = gr.Timer(0.4, active=False)  # for who comes back while answers are being written
         self.asking = [self.go, self.stop, self.answers]
         self.listing = [self.many_head, self.many, self.six, self.upload, self.stop_list, self.takes]
         self._wire()
@@ -121,18 +125,19 @@ class Step:
         ]
         self.page.on_show("compare", self.show, shown)
         for listener in (self.go.click, self.prompt.submit):
-            on(listener, self.ask, [self.prompt, *drawn], self.asking, **MANY)
+            on(listener, self.ask, [self.prompt, *drawn], [*self.asking, self.timer], **MANY)
         on(self.stop.click, lambda visitor: desk.stop(visitor, compare_chat.KIND), queue=False)
-        changes = [*self.asking, *self.votes.parts, self.prompt, self.page.error]
+        changes = [*self.asking, *self.votes.parts, self.prompt, self.timer, self.page.error]
         on(self.answers.select, self.pressed, drawn, changes, event=True, **MANY)
-        on(self.many.select, self.list_pressed, drawn, [*self.listing, *self.asking, self.prompt], event=True, **MANY)
-        on(self.upload.upload, self.take_file, [self.upload, *drawn], self.listing, **MANY)
-        on(self.six.click, self.ask_six, drawn, self.listing, **MANY)
+        both = [*self.listing, *self.asking, self.prompt, self.timer]
+        on(self.many.select, self.list_pressed, drawn, both, event=True, **MANY)
+        on(self.upload.upload, self.take_file, [self.upload, *drawn], [*self.listing, self.timer], **MANY)
+        on(self.six.click, self.ask_six, drawn, [*self.listing, self.timer], **MANY)
         on(self.stop_list.click, lambda visitor: desk.stop(visitor, compare_list.KIND), queue=False)
         on(self.run.input, self.choose, self.run, shown, refresh=True)
         once = {"concurrency_limit": None, "trigger_mode": "once"}
-        watched = [self.timer, *self.asking, *self.listing, *self.votes.parts]
-        on(self.timer.tick, self.watch, self.run, watched, quiet=True, **once)
+        watched = [self.timer, self.seen, *self.asking, *self.listing, *self.votes.parts]
+        on(self.timer.tick, self.watch, [self.run, self.seen], watched, quiet=True, **once)
         for part in self.sampling:
             on(part.change, self.retitle, self.sampling, self.fold, quiet=True)
 
@@ -160,14 +165,29 @@ class Step:
             | self.evaluating.updates(workspace, run)
         )
 
-    def watch(self, visitor: str, run_id: str) -> dict[Any, Any]:
-        """What is being written, for a page that did not ask itself (it was loaded again meanwhile)."""
-        busy, run = self._at_work(visitor), compare_runs.finished(visitor, run_id)
-        updates = self._chat(visitor, run) | self._list(visitor) | self.votes.updates(visitor, run)
-        return updates if busy else updates | {self.timer: gr.Timer(active=False)}
+    def watch(self, visitor: str, run_id: str, seen: Any) -> dict[Any, Any]:
+        """What is being written, for a tab that did not ask itself (it was loaded again meanwhile, or another one asked):
+        only what has changed since this tab's last look, for a list may be long."""
+        jobs = [desk.job(visitor, kind) for kind in KINDS]
+        now = [job and job.stamp for job in jobs]
+        if not any(jobs):
+            now = None  # and whatever comes next is looked at whole
+        elif now == seen:
+            return {}
+        run = compare_runs.finished(visitor, run_id)
+        draw = (self._chat, lambda visitor, run: self._list(visitor), self.votes.updates)
+        updates: dict[Any, Any] = {self.seen: now} if now else {self.seen: None, self.timer: gr.Timer(active=False)}
+        for place, parts in enumerate(draw):
+            if not (now and seen) or now[place] != seen[place]:
+                updates |= parts(visitor, run)
+        return updates
 
     def _at_work(self, visitor: str) -> bool:
-        return any(desk.job(visitor, kind) for kind in (compare_chat.KIND, compare_list.KIND, compare_votes.KIND))
+        return any(desk.job(visitor, kind) for kind in KINDS)
+
+    def _awake(self, visitor: str) -> dict[Any, Any]:
+        """The timer, for a tab that has shown its own work to the end: another tab may have asked meanwhile."""
+        return {self.timer: gr.Timer(active=True)} if self._at_work(visitor) else {}
 
     def choose(self, visitor: str, run_id: str) -> dict[Any, Any]:
         """Another run: the whole step follows, and the column that showed the one before shows it."""
@@ -196,7 +216,7 @@ class Step:
         columns = compare_columns.columns_of(workspace, run)
         if said["columns"] != columns and not said.get("live"):  # of columns that are no longer there
             said = {"columns": columns, "names": [], "turns": [], "marks": None, "notice": said.get("notice")}
-        return self._panes(said, _frame(workspace, run, said["columns"]))
+        return self._panes(said, _frame_of(job, workspace, run, said["columns"]))
 
     def _panes(self, said: dict[str, Any], frame: dict[str, Any]) -> dict[Any, Any]:
         live = bool(said.get("live"))
@@ -235,16 +255,15 @@ class Step:
 
     def _follow(self, visitor: str, run: Any, job: Job) -> Iterator[dict[Any, Any]]:
         """What a job of the chat shows, until it ends. The job goes on if nobody follows."""
-        frame: dict[str, Any] = {}
+        workspace = state.open_workspace(visitor)
         try:
             for said in job.watch(EVERY):
-                frame = frame or _frame(state.open_workspace(visitor), run, said["columns"])
                 if not job.dropped:
-                    yield self._panes(said, frame)
+                    yield self._panes(said, _frame_of(job, workspace, run, said["columns"]))
         except Exception:
-            yield self._chat(visitor, run)
+            yield self._chat(visitor, run) | self._awake(visitor)
             raise
-        yield self._chat(visitor, run)
+        yield self._chat(visitor, run) | self._awake(visitor)
 
     def pressed(self, visitor: str, sent: dict, run_id: str, *sampling: Any) -> Iterator[dict[Any, Any]]:
         """A press among the answers: reply, once more, a new chat, or another choice of columns."""
@@ -319,9 +338,20 @@ class Step:
             for made in job.watch(max(3 * EVERY, len(prompts) / 100)):  # a long list is much to send
                 if not job.dropped:
                     yield self._list(visitor, made)
-        finally:
-            last = self._list(visitor)
-        yield last
+        except Exception:
+            yield self._list(visitor) | self._awake(visitor)
+            raise
+        yield self._list(visitor) | self._awake(visitor)
+
+
+def _frame_of(job: Job | None, workspace: Any, run: Any, columns: list[Any]) -> dict[str, Any]:
+    """The frame around the answers of a job, made once for it: the runs that may be chosen are many files to read."""
+    if job is None:
+        return _frame(workspace, run, columns)
+    around = (run, columns, workspace.settings.get("compare_block"))
+    if job.frame is None or job.frame[0] != around:
+        job.frame = (around, _frame(workspace, run, columns))
+    return job.frame[1]
 
 
 def _frame(workspace: Any, run: Any, columns: list[Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Blind votes: pairs of answers whose sides are hidden, kept with the votes in the run's folder.
 
 ``blind.jsonl`` holds answers to vote on, ``votes.jsonl`` the votes of everybody between the base and the run's aligned model,
-``votes_between.jsonl`` those between other columns. Which side is which never goes to the browser before the vote. In all of
+``votes_between.jsonl`` those between other columns. Which side is which never goes to the browser before the vote, nor what
+it is drawn from (``salt``; older files have none). In all of
 them ``base`` is the reference's answer and ``aligned`` the other's; ``names`` says which
 columns those were (older files have none: the base and the run's aligned model). Answers that a visitor had prepared are
 theirs alone: nobody else is shown their prompts.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ WORTH = {"aligned": 1.0, "tie": 0.5, "neither": 0.5, "base": 0.0}
 CHOICES = ("a", "b", "t", "x")  # A is better, B is better, a tie, both bad
 FILES = ("votes.jsonl", "votes_between.jsonl")
 NAMES = ("Base", "")  # of files that have none: "" is the run's own aligned model
+_counting = threading.Lock()  # a vote is looked for and kept by one at a time
 
 
 def voter(visitor: str) -> str:
@@ -70,7 +74,7 @@ def add_answers(
     about: dict[str, Any] = {"time": time.time()} | ({"for": voter(visitor)} if visitor else {})
     about |= {"names": list(names)} if tuple(names) != NAMES else {}
     items = [
-        {"prompt": prompt, "base": one.strip(), "aligned": other.strip()} | about
+        {"prompt": prompt, "base": one.strip(), "aligned": other.strip(), "salt": secrets.token_hex(8)} | about
         for prompt, one, other in zip(prompts, base, aligned, strict=True)
         if one.strip() != other.strip()
     ]
@@ -85,9 +89,11 @@ def key_of(answers: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def aligned_first(visitor: str, key: str) -> bool:
-    """Whether the aligned answer is shown as A: a fixed coin per visitor and pair, so that a reload changes nothing."""
-    return hashlib.sha256(f"{visitor}:{key}".encode()).digest()[0] % 2 == 0
+def aligned_first(visitor: str, key: str, salt: str = "") -> bool:
+    """Whether the aligned answer is shown as A: a fixed coin per visitor and pair, so that a reload changes nothing. The
+    browser knows visitor and key; without the ``salt``, which stays here, it cannot tell how the coin fell."""
+    text = f"{visitor}:{key}:{salt}" if salt else f"{visitor}:{key}"
+    return hashlib.sha256(text.encode()).digest()[0] % 2 == 0
 
 
 def names_of(item: dict[str, Any]) -> tuple[str, str]:
@@ -99,15 +105,17 @@ def names_of(item: dict[str, Any]) -> tuple[str, str]:
 
 
 def votes_of(folder: Path, visitor: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """This visitor's votes in their order: all, or those between the columns of these names."""
-    return [
+    """This visitor's votes in their order, the first of each ballot: all, or those between the columns of these names."""
+    mine = [
         vote
         for file in FILES
         for vote in lines(folder / file)
-        if vote.get("voter") == voter(visitor)
-        and vote.get("vote") in WORTH
-        and (names is None or names_of(vote) == tuple(names))
+        if vote.get("voter") == voter(visitor) and vote.get("vote") in WORTH
     ]
+    first: dict[Any, dict[str, Any]] = {}
+    for place, vote in enumerate(mine):
+        first.setdefault(vote.get("id") or place, vote)
+    return [vote for vote in first.values() if names is None or names_of(vote) == tuple(names)]
 
 
 def _open_ballots(folder: Path, visitor: str, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -125,29 +133,33 @@ def _open_ballots(folder: Path, visitor: str, names: Sequence[str]) -> list[dict
 def next_ballot(folder: Path, visitor: str, names: Sequence[str] = NAMES) -> dict[str, Any] | None:
     """The next pair of answers between these columns that this visitor has not voted on: {id, prompt, a, b}; None if there
     is none."""
-    for answers in _open_ballots(folder, visitor, names):
-        key = key_of(answers)
-        sides = [str(answers["aligned"]), str(answers["base"])]
-        first, second = sides if aligned_first(visitor, key) else sides[::-1]
-        return {"id": key, "prompt": answers["prompt"], "a": first, "b": second}
-    return None
+    answers = next(iter(_open_ballots(folder, visitor, names)), None)
+    if answers is None:
+        return None
+    sides = [str(answers["aligned"]), str(answers["base"])]
+    first, second = sides if _aligned_first(visitor, answers) else sides[::-1]
+    return {"id": key_of(answers), "prompt": answers["prompt"], "a": first, "b": second}
+
+
+def _aligned_first(visitor: str, answers: dict[str, Any]) -> bool:
+    return aligned_first(visitor, key_of(answers), str(answers.get("salt") or ""))
 
 
 def cast(folder: Path, visitor: str, ballot: str, choice: str, names: Sequence[str] = NAMES) -> str:
     """Keep a vote (one of ``CHOICES``) and return what it was for: a key of ``WORTH``. Raises UserError for any ballot but
     the next one."""
-    now = next_ballot(folder, visitor, names)
-    if now is None or now["id"] != ballot or choice not in CHOICES:
-        raise UserError("That vote was counted already, or its answers are gone: vote on the ones shown now.")
-    if choice in ("t", "x"):
-        meant = "tie" if choice == "t" else "neither"
-    else:
-        meant = "aligned" if (choice == "a") == aligned_first(visitor, ballot) else "base"
-    answers = next(item for item in _open_ballots(folder, visitor, names) if key_of(item) == ballot)
-    shown = {name: answers[name] for name in ("prompt", "base", "aligned", "names") if name in answers}
-    file = FILES[tuple(names) != NAMES]  # what judges the run by votes reads the first one alone
-    append(folder / file, [{"id": ballot, "voter": voter(visitor), "vote": meant, "time": time.time()} | shown])
-    return meant
+    with _counting:
+        answers = next(iter(_open_ballots(folder, visitor, names)), None)
+        if answers is None or key_of(answers) != ballot or choice not in CHOICES:
+            raise UserError("That vote was counted already, or its answers are gone: vote on the ones shown now.")
+        if choice in ("t", "x"):
+            meant = "tie" if choice == "t" else "neither"
+        else:
+            meant = "aligned" if (choice == "a") == _aligned_first(visitor, answers) else "base"
+        shown = {name: answers[name] for name in ("prompt", "base", "aligned", "names") if name in answers}
+        file = FILES[tuple(names) != NAMES]  # what judges the run by votes reads the first one alone
+        append(folder / file, [{"id": ballot, "voter": voter(visitor), "vote": meant, "time": time.time()} | shown])
+        return meant
 
 
 def running(cast: Sequence[dict[str, Any]]) -> dict[str, Any]:
