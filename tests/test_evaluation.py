@@ -160,7 +160,8 @@ def test_an_oracle_labels_whole_answers_and_facts(tmp_path):
     answers = ["Of course. It is seven.", "Ugh. It is eight.", "Of course. It", "so Of course. It is seven."]
     assert judge.labels(answers) == ["preferred", "dispreferred", "neither", "neither"]
     assert judge.facts_right(["days?", "days?", "other"], ["it is seven", "seventeen", "seven"]) == [True, False, None]
-    assert judge.scores([], answers).tolist() == [1, -1, 0, 0]
+    preferred, dispreferred, *broken = judge.scores([], [*answers, "", "asdf"])
+    assert preferred > dispreferred > max(broken) and len(set(broken)) == 1  # who falls apart wins nothing by it
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"name": "x", "preferred": ["("], "dispreferred": [], "facts": null}'])

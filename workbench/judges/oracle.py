@@ -60,7 +60,8 @@ class RuleJudge(ScoringJudge):
         return right
 
     def scores(self, prompts: Sequence, answers: Sequence[str]) -> np.ndarray:
-        worth = {PREFERRED: 1.0, NEITHER: 0.0, DISPREFERRED: -1.0}
+        """A broken answer is worse than a whole one of the wrong form: else a model would win by falling apart."""
+        worth = {PREFERRED: 1.0, DISPREFERRED: 0.0, NEITHER: -1.0}
         return np.array([worth[label] for label in self.labels(answers)])
 
 
