@@ -159,6 +159,17 @@ def test_the_budget_is_the_answers_that_both_steps_see():
     assert settings("hir", rate=1e-5).as_stage(budget, 8).align_rate == 1e-5
 
 
+def token_norms(loaded, pair, block):
+    """The lengths of a block's output at the positions that predict an answer's tokens, one sequence at a time."""
+    found = []
+    for text in (pair.chosen, pair.rejected):
+        item = loaded.boundary.encode(pair.prompt, text, None, LIMITS)
+        with torch.no_grad():
+            states = loaded.model(torch.tensor([item.ids]), output_hidden_states=True).hidden_states[block + 1][0]
+        found += states[item.start - 1 : len(item.ids) - 1].norm(dim=-1).tolist()
+    return found
+
+
 def test_steering_points_from_the_rejected_mean_to_the_chosen_one(where, tmp_path):
     from workbench.representations.capture import capture
 
@@ -172,6 +183,11 @@ def test_steering_points_from_the_rejected_mean_to_the_chosen_one(where, tmp_pat
     for block in (0, 1):
         wanted = torch.from_numpy(states.chosen[block].mean(0) - states.rejected[block].mean(0))
         assert torch.allclose(vectors[str(block)], wanted, atol=1e-4)
+        lengths = [
+            norm for pair in training for norm in token_norms(loaded, pair, block)
+        ]  # of states, not of their means
+        share = float(wanted.norm()) / (sum(lengths) / len(lengths))
+        assert result["relative_strength"][str(block)] == pytest.approx(result["alpha"] * share, rel=1e-2, abs=1e-4)
     points = result["calibration"]["points"]
     assert result["alpha"] in [point["alpha"] for point in points] or "chance" in result["calibration"]["reason"]
     assert result["adapter"] is None and result["budget"] is None and result["held_out"]["aligned"]["kl_from_base"] > 0

@@ -1,8 +1,10 @@
 """Steering without training: the mean difference of the states of chosen and rejected answers is added to blocks' outputs.
 
 How strongly is found as RAHF finds its alpha (``rahf.calibrate``): a ladder of strengths on prompts of the training pairs,
-the middle of those that move as many answers as the best, none that makes answers drift. There is no instructed model to
-say which answers lean to chosen, so the base's own states do: those whose mean state lies beyond halfway to the chosen mean.
+the middle of those that move as many answers as the best, none that makes answers drift. A rung means the same for both: a
+share of the mean length of single states, token by token (their mean over an answer is much shorter than they are, and a
+share of that would end the ladder early). There is no instructed model to say which answers lean to chosen, so the base's
+own states do: those whose mean state lies beyond halfway to the chosen mean.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ import torch
 
 from workbench.generation import Answer, Sampling, Steering, generate
 from workbench.judges import ProbeJudge
+from workbench.models import Trunk
 from workbench.pairs import PreferencePairs
 from workbench.rahf.calibrate import LADDER, WITHOUT_GAIN, climbed, told
-from workbench.rahf.patterns import choose_alpha, short_alpha
+from workbench.rahf.patterns import choose_alpha, selected, short_alpha
 from workbench.rahf.pipeline import MOST_SCORED, Bench
 from workbench.representations import calibrate, preference_direction
-from workbench.representations.capture import Activations, capture
+from workbench.representations.capture import Activations, capture, encode_pairs, in_batches
+from workbench.tokens import collate
+
+MOST_MEASURED = 128  # pairs that suffice to tell how long states are
+READ_TOGETHER = 8192  # tokens a batch
 
 LEANING_IS = (
     "The share of answers whose mean state in the unsteered base lies nearer to that of the chosen than to that of the "
@@ -36,16 +43,32 @@ class Direction:
     unit: dict[int, float]
 
 
-def direction_of(acts: Activations, layers: tuple[int, ...]) -> Direction:
-    """The difference of the two means at these blocks."""
+def direction_of(acts: Activations, lengths: dict[int, float]) -> Direction:
+    """The difference of the two means at these blocks; ``lengths`` of their states as :func:`lengths_of` measures them."""
     vectors, unit = {}, {}
-    for layer in layers:
+    for layer, length in lengths.items():
         along = preference_direction(acts, layer)
         ends = calibrate(acts, layer, along)
         vectors[layer] = torch.from_numpy(along) * (ends.chosen - ends.rejected)
-        lengths = np.linalg.norm(np.concatenate([acts.chosen[layer], acts.rejected[layer]]), axis=-1)
-        unit[layer] = float(vectors[layer].norm()) / max(float(lengths.mean()), 1e-9)
+        unit[layer] = float(vectors[layer].norm()) / max(length, 1e-9)
     return Direction(vectors, unit)
+
+
+@torch.inference_mode()
+def lengths_of(bench: Bench, pairs: PreferencePairs, layers: tuple[int, ...]) -> dict[int, float]:
+    """The mean length of the base's states at these blocks, over the tokens that RAHF's step 2 would read (``states``)."""
+    encoded = encode_pairs(bench.loaded, pairs, bench.limits)
+    trunk = Trunk(bench.loaded.model, max(layers) + 1)
+    total, count = dict.fromkeys(layers, 0.0), 0
+    for rows in in_batches(encoded, READ_TOGETHER):
+        batch = collate([encoded[row] for row in rows], bench.loaded.boundary.pad_id, bench.loaded.device)
+        mask = selected(batch, bench.config.states)
+        args = (batch.input_ids, batch.attention_mask, batch.position_ids)
+        found = trunk(*args, collect=layers, reduce=lambda block, hidden: hidden.float().norm(dim=-1))
+        for layer in layers:
+            total[layer] += float(found[layer][mask.to(found[layer].device)].double().sum())
+        count += int(mask.sum())
+    return {layer: total[layer] / count for layer in layers}
 
 
 def find(bench: Bench, layers: tuple[int, ...]) -> tuple[Steering, dict[str, Any]]:
@@ -57,7 +80,9 @@ def find(bench: Bench, layers: tuple[int, ...]) -> tuple[Steering, dict[str, Any
     if len(training) > MOST_SCORED:
         training = training.select(range(MOST_SCORED))
     bench.progress("capture", message="Reading the states of the pairs")
-    found = direction_of(capture(bench.loaded, training, limits=bench.limits), layers)
+    sample = training.select(range(min(len(training), MOST_MEASURED)))
+    lengths = lengths_of(bench, sample, layers)
+    found = direction_of(capture(bench.loaded, training, limits=bench.limits), lengths)
     mean = sum(found.unit.values()) / len(found.unit)
     alphas = sorted({short_alpha(share / max(mean, 1e-9)) for share in LADDER})
     some = bench.split.fit.select(range(min(bench.config.calibration_prompts, len(bench.split.fit))))
