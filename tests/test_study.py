@@ -8,8 +8,9 @@ import pytest
 from tiny import saved, tiny_model
 
 from workbench.baselines import NAMES, figure, report
-from workbench.baselines.finding import best_of, frontier, sentences, verdict
-from workbench.baselines.pooling import apart, crossed_variance, interval, pool
+from workbench.baselines.finding import best_of, frontier, sentences, sooner, verdict
+from workbench.baselines.judging import highest_tried
+from workbench.baselines.pooling import apart, crossed_variance, interval, pool, student
 from workbench.cli import main
 from workbench.errors import Stopped, UserError
 from workbench.progress import Progress
@@ -50,6 +51,15 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(spread):
         assert mean == pytest.approx(table.mean())
     assert inside / 400 >= 0.92
     assert true * 0.8 <= np.mean(found) <= true * 2.2  # never less than it is; with three seeds it may be more
+
+
+def test_intervals_of_three_seeds_that_differ_a_little_hold_the_truth_as_often():
+    rng, inside, count = np.random.default_rng(0), 0, 1200
+    for _ in range(count):
+        table, _ = drawn(rng, 3, 200, 0.1, 0.5, 0.5)  # by Satterthwaite's formula alone: 93%
+        variance, freedom = crossed_variance(table)
+        inside += abs(table.mean()) <= student(freedom) * variance**0.5
+    assert inside / count >= 0.94
 
 
 def test_shares_and_single_seeds():
@@ -103,16 +113,27 @@ def gaps(rows, wide=0.03):
     ("rows", "said"),
     [
         ([row("sft", 0.75, 0.5, 50), row("scit", 0.75, 1.2)], "not worth it on these pairs: SFT (75%"),
-        ([row("sft", 0.75, 1.25, 50), row("scit", 0.75, 1.2)], "not worth it on these pairs: SFT"),
+        (
+            [row("sft", 0.75, 1.25, 50), row("scit", 0.75, 1.2)],
+            "Nothing shows that RAHF is worth it on these pairs: SFT",
+        ),
+        (
+            [row("sft", 0.75, 1.25, 95), row("scit", 0.75, 1.2)],
+            "none takes clearly less time or less KL",
+        ),  # 5% are no time
+        (
+            [row("sft", 0.75, 0.5, 105), row("scit", 0.75, 1.2)],
+            "less KL (0.50 against 1.20 nats) and in about the same time",
+        ),
         ([row("sft", 0.85, 0.5, 50), row("scit", 0.75, 1.2)], "SFT (85% [82%, 88%]) wins more often than RAHF-SCIT"),
         ([row("dpo", 0.75, 0.5, 300), row("scit", 0.75, 1.2)], "only where time is short: DPO"),
         ([row("sft", 0.75, 3.0, 50), row("scit", 0.75, 1.2)], "staying near the base counts for more than time: SFT"),
         ([row("sft", 0.60, 0.1, 5), row("scit", 0.75, 1.2)], "is worth it on these pairs: RAHF-SCIT (75%"),
-        ([row("dpo", 0.75, 3.0, 300), row("scit", 0.75, 1.2)], "no method that wins as often as RAHF-SCIT"),
+        ([row("dpo", 0.75, 3.0, 300), row("scit", 0.75, 1.2)], "of the methods that win as often as RAHF-SCIT"),
         ([row("sft", 0.75, 0.5, 50), row("scit", 0.51, 1.2)], "did nothing that can be told"),
         (
             [row("steering", 0.52, 0.1, 5, 0.5), row("scit", 0.75, 1.2)],
-            "is worth it on these pairs",
+            "RAHF is worth it on these pairs",
         ),  # too vague to be an equal
         ([row("prompt", 0.76, 0.5, 0), row("dual", 0.75, 1.2)], "and in no time"),
     ],
@@ -124,6 +145,62 @@ def test_the_verdict_follows_from_the_figures(rows, said):
     assert verdict(rows[1], rows[:1], gaps(rows)) == found[0]
 
 
+def test_what_cannot_be_told_is_no_equality_and_no_verdict():
+    """One seed, 30 prompts: 70% and 90% cannot be told apart, and that is all there is to say."""
+    rows = [row("base", 0.5, 0, 0, 0), row("sft", 0.7, 0.5, 50, 0.16), row("scit", 0.9, 1.2, 100, 0.1)]
+    found = sentences(rows, gaps(rows, 0.21))[0]
+    assert found.startswith("Whether RAHF is worth it on these pairs cannot be told: SFT (70%"), found
+    assert "cannot be told by its win rate from RAHF-SCIT" in found and "as often" not in found
+    assert ", difference -20.0 points [-41.0, +1.0]," in found
+    surer = sentences(rows, gaps([rows[0], rows[1] | {"win_rate": 0.89}, rows[2]], 0.03))[0]
+    assert "wins as often as RAHF-SCIT" in surer and ", difference -1.0 points [-4.0, +2.0]," in surer
+    wider = sentences(rows, gaps([rows[0], rows[1] | {"win_rate": 0.89}, rows[2]], 0.05))[
+        0
+    ]  # to -6 points: no equality
+    assert "cannot be told by its win rate" in wider
+    vague = [rows[0], row("sft", 0.55, 0.5, 50, 0.16), rows[2]]  # neither from the base nor from RAHF
+    assert "as far as can be told" in sentences(vague, gaps(vague, 0.5))[0]
+
+
+def test_a_seed_that_failed_counts_as_the_base(tmp_path):
+    """Else a method would be judged by the seeds on which it had luck."""
+    groups = list(range(20))
+
+    def judged(method, seed, win, kl):
+        each = {"win_rate": [win] * 20, "kl_from_base": [kl] * 20, "groups": groups}
+        figures = {"method": method, "seed": seed, "pairs": 20, "win_rate": win, "kl_from_base": kl, "judge": "me"}
+        return {"row": figures, "each": each}
+
+    methods = ("base", "sft", "scit")
+    plan = studying.Plan(methods, (0, 1), {"model": "demo", "pairs": "p", "device": "cpu"}, "q", None, None)
+    spent = {(method, seed): {"seconds": 9.0, "cpu_seconds": 8.0, "peak_memory_bytes": 1}
+             for method in methods[1:] for seed in (0, 1)}  # fmt: skip
+    spent["scit", 1] |= {"error": "Step 1 taught the model no preference."}
+    rows = [judged("base", seed, 0.5, 0.0) for seed in (0, 1)] + [judged("sft", seed, 0.9, 1.0) for seed in (0, 1)]
+    sizes = {"instruct": 1, "fit": 1, "held_out": 1, "known": 0}
+    found = studying._told(
+        {"model": "demo", "pairs": "p"}, plan, [*rows, judged("scit", 0, 1.0, 2.0)], spent, sizes, {}
+    )
+    pooled = {one["method"]: one for one in found["pooled"]}
+    assert pooled["scit"]["win_rate"] == 0.75 and pooled["scit"]["kl_from_base"] == 1.0
+    assert (pooled["scit"]["failed"], pooled["scit"]["seeds"], pooled["sft"]["failed"]) == (1, 2, 0)
+    assert "RAHF-SCIT (1 of 2 seeds, the base for the rest) |" in report.table(found["pooled"])
+    (gap,) = found["against"]
+    assert (gap["method"], gap["ours"]) == ("sft", "scit") and gap["win_rate"][0] == pytest.approx(0.15)
+    assert "| SFT | +15.0 [" in report.differences(found["against"])
+    assert "1 of 2 seeds" in found["finding"][0], found["finding"]
+    assert [one["win_rate"] for one in found["rows"] if one["method"] == "scit"] == [
+        1.0,
+        None,
+    ]  # as it was, seed by seed
+
+
+def test_the_highest_rung_is_told():
+    result = {"alpha": 2.0, "calibration": {"points": [{"alpha": 1.0}, {"alpha": 2.0}]}}
+    assert highest_tried(result) and not highest_tried(result | {"alpha": 1.0})
+    assert not highest_tried({"alpha": 0.7, "calibration": None}) and not highest_tried({"alpha": None})
+
+
 def test_the_frontier_and_the_better_form():
     rows = [
         row("base", 0.5, 0),
@@ -133,28 +210,41 @@ def test_the_frontier_and_the_better_form():
         row("dual", 0.85, 3.0),
     ]
     assert frontier(rows) == ["base", "scit", "dual"]
-    assert best_of(rows[3:], gaps(rows, 0.1))["method"] == "scit"  # as often, nearer
+    level = [rows[3] | {"win_rate": 0.84}, rows[4]]
+    assert best_of(level, gaps(level, 0.03))["method"] == "scit"  # surely no more than 5 points below, nearer
+    assert best_of(level, gaps(level, 0.1))["method"] == "dual"  # perhaps far below
     assert best_of(rows[3:], gaps(rows, 0.01))["method"] == "dual"
     assert (
         sentences([row("base", 0.5, 0)], gaps([])) == [] and sentences([{"method": "sft", "seeds": 1}], gaps([])) == []
     )
 
 
-def test_less_training_that_would_have_done_is_told_beside_the_verdict():
-    def look(step, of, win, kl):
-        return {"step": step, "of": of, "win_rate": win, "kl_from_base": kl}
+def test_less_training_is_a_hint_and_no_verdict():
+    def look(step, of, wins, kl):
+        return {"step": step, "of": of, "win_rate": sum(wins) / len(wins), "win_rates": wins, "kl_from_base": kl}
 
     rows = [row("base", 0.5, 0, 0, 0) | {"preferred": 0.4}, row("sft", 0.75, 3.0, 300), row("scit", 0.75, 1.2)]
     paths = {
-        "sft": [look(0, 9, 0.5, 0), look(3, 9, 0.76, 1.0), look(6, 9, 0.77, 1.1), look(9, 9, 0.75, 3.0)],
-        "dpo": [look(0, 9, 0.5, 0), look(3, 9, 0.6, 0.1), look(9, 9, 0.8, 1.0)],  # only at its end
-        "scit": [look(0, 5, 0.5, 0), look(5, 5, 0.75, 1.2)],
+        "sft": [look(0, 9, [0.7] * 3, 0), look(3, 9, [0.77, 0.75, 0.76], 1.0), look(9, 9, [0.75] * 3, 3.0)],
+        "hir": [
+            look(0, 9, [0.5] * 3, 0),
+            look(3, 9, [0.9, 0.6, 0.8], 1.0),
+            look(9, 9, [0.75] * 3, 3.0),
+        ],  # seeds disagree
+        "dpo": [look(0, 9, [0.5] * 3, 0), look(3, 9, [0.6] * 3, 0.1), look(9, 9, [0.8] * 3, 1.0)],  # only at its end
+        "scit": [look(0, 5, [0.5] * 3, 0), look(2, 5, [0.74, 0.75, 0.74], 1.1), look(5, 5, [0.75] * 3, 1.2)],
     }
     found = sentences(rows, gaps(rows), paths)
-    assert "worth it on these pairs at this budget" in found[0]
-    assert "SFT after 3 of 9 steps (76%, 1.00 nats)" in found[1] and "DPO" not in found[1]
+    assert found[0] == sentences(rows, gaps(rows), {})[0]  # whatever was seen on the way
+    (hint,) = [one for one in found if one.startswith("A hint")]
+    assert (
+        "SFT after 3 of 9 steps (76%, 1.00 nats; at its end 75%, 3.00 nats)" in hint
+        and "RAHF-SCIT after 2 of 5" in hint
+    )
+    assert "HIR" not in hint and "DPO" not in hint
+    single = {method: [one | {"win_rates": one["win_rates"][:1]} for one in looks] for method, looks in paths.items()}
+    assert sooner(single) == ""  # one seed has no interval
     assert any("more than about 80%" in one and "at least about 0.92 nats" in one for one in found)
-    assert "at this budget" not in sentences(rows, gaps(rows), {"scit": paths["scit"]})[0]
 
 
 # --- the figure and the document
@@ -198,12 +288,18 @@ def test_the_document_holds_the_table_whatever_it_says(tmp_path):
     result["paths"] = {
         "sft": [{"step": step, "of": 10, "win_rate": 0.5 + step / 50, "kl_from_base": step / 10} for step in (0, 5, 10)]
     }
+    result["rows"][1]["highest_tried"] = True
     report.write(result, "<svg/>", tmp_path / "docs" / "study.md")
     text = (tmp_path / "docs" / "study.md").read_text()
     assert "| SFT | 75.0% [72.0%, 78.0%] | 90.0% [80.0%, 100.0%] | 1.00 [0.90, 1.10] | 100 | 1.00 |" in text
     assert (
         "Step 1 taught" in text and "(study.svg)" in text and (tmp_path / "docs" / "study.svg").read_text() == "<svg/>"
     )
+    assert "| memory, GB |" in text and "| CPU s |" in text and "highest strength that was tried" in text
+    assert "nobody saw the pairs" not in text and "to RAHF's advantage" in text  # judged by what was held out
+    report.write(result | {"test": "demo:test"}, "<svg/>", tmp_path / "known.md")
+    assert "nobody saw the pairs it is judged by" in (tmp_path / "known.md").read_text()
+    assert "| seconds | memory, GB |" in report.table([one | {"cpu_seconds": None} for one in pooled])
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="could not be written"):
         report.write(result, "", tmp_path / "file" / "study.md")

@@ -1,7 +1,8 @@
 """What a study found, in sentences that follow from its figures alone: is RAHF worth it on these pairs?
 
-Two methods are told apart by the 95% interval of their difference on the same prompts and seeds: one that holds 0 says that the
-one *wins as often as* the other, or that their KL *cannot be told apart*.
+Two methods are told apart by the 95% interval of their difference on the same prompts and seeds. One that lies above 0 says that
+the one *wins more often*; one that holds 0 and no more than ``MARGIN`` to either side, that it *wins as often*; a wider one, that
+the two *cannot be told apart*, which is no equality and carries no verdict.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.baselines import NAMES, RAHF
+from workbench.baselines.pooling import mean_interval
 
 Row = dict[str, Any]
+MARGIN = 0.05  # of the win rate: methods no further apart than this are said to win as often
+SLACK = 0.1  # of the time: less is no difference, as other work on a machine moves it as far
+MORE, EQUAL, LESS, UNCLEAR = "more", "equal", "less", "unclear"
 Apart = Callable[[str, str, str], tuple[float, float, float]]  # of two methods and a figure: difference, low, high
 
 
@@ -35,47 +40,61 @@ def sentences(pooled: Sequence[Row], apart: Apart, paths: dict[str, list[Row]] |
     if len(known) < 2:
         return []
     on = [NAMES[method] for method in frontier(pooled) if method != "base"]
-    found = [f"On the frontier (none wins as often at less KL, by the means): {_listed(on)}."] if on else []
+    found = [f"On the frontier (none wins as often at less KL, by the means alone): {_listed(on)}."] if on else []
     ours = [known[method] for method in RAHF if method in known]
     rivals = [row for method, row in known.items() if method not in (*RAHF, "base")]
     if ours and rivals:
         best = best_of(ours, apart)
-        less = enough(best["method"], paths or {})
-        said = verdict(best, rivals, apart)
-        found = [said.replace("on these pairs", "on these pairs at this budget", 1) if less else said, less, *found]
-    found.append(ceiling(known))
+        found = [verdict(best, rivals, apart), *found]
+    found += [ceiling(known), sooner(paths or {})]
     if weak := [row for row in known.values() if row["method"] != "base" and not _told(row)]:
         found.append(f"Not told from the base: {_listed([_named(row) for row in weak])}.")
     return [one for one in found if one]
 
 
+def against(pooled: Sequence[Row], apart: Apart) -> list[Row]:
+    """What the verdict rests on: every other method less RAHF (``ours``, its better form), with the intervals of the
+    differences in win_rate and kl_from_base; empty where there is nothing to hold against another."""
+    known = [row for row in pooled if row.get("win_rate") is not None and row["method"] != "base"]
+    if not (mine := [row for row in known if row["method"] in RAHF]):
+        return []
+    ours = best_of(mine, apart)["method"]
+    return [
+        {"method": row["method"], "ours": ours}
+        | {key: apart(row["method"], ours, key) for key in ("win_rate", "kl_from_base")}
+        for row in known
+        if row["method"] != ours
+    ]
+
+
 def best_of(rows: Sequence[Row], apart: Apart) -> Row:
-    """Of those that win as often as the best, the one with the least KL."""
+    """Of the one that wins most and those surely no more than ``MARGIN`` below it, the one with the least KL."""
     top = max(rows, key=lambda row: row["win_rate"])
-    equals = [row for row in rows if row is top or apart(row["method"], top["method"], "win_rate")[2] >= 0]
+    equals = [row for row in rows if row is top or apart(row["method"], top["method"], "win_rate")[1] >= -MARGIN]
     return min(equals, key=lambda row: row["kl_from_base"])
 
 
-def enough(ours: str, paths: dict[str, list[Row]]) -> str:
-    """Which methods had come as far as RAHF (``ours``) long before their end; empty where none had. By the means of the looks,
-    which all see the same prompts of a seed."""
-    if not (own := paths.get(ours)):
-        return ""
-    last, told = own[-1], []
+def sooner(paths: dict[str, list[Row]]) -> str:
+    """A hint, RAHF's steps included alike: which methods won as often as at their own end at an earlier look; empty where none
+    did, or where one seed gives no interval. ``paths`` a method: looks with ``win_rates``, a seed each; the difference to
+    the end is taken a seed, on the same prompts, and its interval is Student's."""
+    told = []
     for method, looks in paths.items():
-        if method in RAHF:
-            continue
-        as_good = (
-            it for it in looks if it["win_rate"] >= last["win_rate"] and it["kl_from_base"] <= last["kl_from_base"]
-        )
-        if (first := next(as_good, looks[-1])) is not looks[-1]:
-            told.append(f"{NAMES[method]} after {first['step']} of {first['of']} steps ({_look(first)})")
+        early = (look for look in looks[:-1] if look["step"] and _no_lower(look["win_rates"], looks[-1]["win_rates"]))
+        if first := next(early, None):
+            told.append(
+                f"{NAMES[method]} after {first['step']} of {first['of']} steps ({_look(first)}; at its end {_look(looks[-1])})"
+            )
     if not told:
         return ""
     return (
-        f"Less would have done: by the looks during training {_listed(told)} won as often as {NAMES[ours]} at its end "
-        f"({_look(last)}) at no more KL."
+        f"A hint, no finding (each is the first that fits of several looks at few prompts): less training may do. No more than "
+        f"{MARGIN * 100:.0f} points below its own end, by the interval over seeds, stood {_listed(told)}."
     )
+
+
+def _no_lower(ones: Sequence[float], others: Sequence[float]) -> bool:
+    return len(ones) > 1 and mean_interval([one - other for one, other in zip(ones, others, strict=True)])[1] >= -MARGIN
 
 
 def _look(look: Row) -> str:
@@ -96,52 +115,78 @@ def ceiling(known: dict[str, Row]) -> str:
     )
 
 
+def relation(one: str, other: str, apart: Apart) -> str:
+    """Whether a method wins MORE often than another, LESS, as often (EQUAL), or whether that is UNCLEAR."""
+    _, low, high = apart(one, other, "win_rate")
+    if low > 0 or high < 0:
+        return MORE if low > 0 else LESS
+    return EQUAL if low >= -MARGIN and high <= MARGIN else UNCLEAR
+
+
 def verdict(ours: Row, rivals: Sequence[Row], apart: Apart) -> str:
     """Whether RAHF (``ours``) was worth its price against the other methods."""
     if not _told(ours):
         return f"RAHF did nothing that can be told on these pairs: {_named(ours)}, where 50% is the base."
     name = ours["method"]
-    equals = [row for row in rivals if _told(row) and apart(row["method"], name, "win_rate")[2] >= 0]
-    if not equals:
+    how = {row["method"]: relation(row["method"], name, apart) for row in rivals}
+    able = [row for row in rivals if _told(row) and how[row["method"]] != LESS]
+    if not able:
         second = max(rivals, key=lambda row: row["win_rate"])
-        return f"RAHF is worth it on these pairs: {_named(ours)} wins more often than any other method, {_named(second)} next."
-    kl = {row["method"]: apart(row["method"], name, "kl_from_base") for row in equals}
-    nearer = [row for row in equals if kl[row["method"]][2] < 0]
-    no_further = [row for row in equals if kl[row["method"]][1] <= 0]
+        if how[second["method"]] == LESS:
+            return f"RAHF is worth it on these pairs: {_named(ours)} wins more often than any other method, {_named(second)} next."
+        return (
+            f"RAHF is worth it on these pairs, as far as can be told: {_named(ours)}, while no other method can be told from "
+            f"both it and the base, {_named(second)} next."
+        )
+    sure = [row for row in able if how[row["method"]] != UNCLEAR]
+    kl = {row["method"]: apart(row["method"], name, "kl_from_base") for row in able}
 
     def told(best: Row) -> str:
-        more = apart(best["method"], name, "win_rate")[1] > 0
-        told = (
-            f", with {best['instruction_tokens']} tokens of p+ before every prompt,"
-            if best.get("instruction_tokens")
-            else ""
-        )
-        return f"{_named(best)}{told} wins {'more often than' if more else 'as often as'} {_named(ours)}"
+        tokens = best.get("instruction_tokens")
+        told = f", with {tokens} tokens of p+ before every prompt," if tokens else ""
+        return f"{_named(best)}{told} {_wins(how[best['method']])} {_named(ours)}{_gap(best, ours, apart)}"
 
-    if quick := [row for row in nearer if _time(row) <= _time(ours)]:
-        best = min(quick, key=lambda row: row["kl_from_base"])
-        return f"RAHF is not worth it on these pairs: {told(best)}, at less KL {_kls(best, ours)} and in {_times(best, ours)}."
-    if quick := [row for row in no_further if _time(row) <= _time(ours)]:
-        best = min(quick, key=_time)
-        return (
-            f"RAHF is not worth it on these pairs: {told(best)}, at a KL that cannot be told apart {_kls(best, ours)}, in "
-            f"{_times(best, ours)}."
-        )
-    if nearer:
+    for some in (sure, able):
+        doubt = "" if some is sure else "Whether RAHF is worth it on these pairs cannot be told"
+        nearer = [row for row in some if kl[row["method"]][2] < 0 and _time(row) <= (1 + SLACK) * _time(ours)]
+        if nearer:
+            best = min(nearer, key=lambda row: row["kl_from_base"])
+            return (
+                f"{doubt or 'RAHF is not worth it on these pairs'}: {told(best)} at less KL {_kls(best, ours)} and in "
+                f"{_times(best, ours)}."
+            )
+        if quick := [row for row in some if kl[row["method"]][1] <= 0 and _quicker(row, ours)]:
+            best = min(quick, key=_time)
+            return (
+                f"{doubt or 'Nothing shows that RAHF is worth it on these pairs'}: {told(best)} at a KL that cannot be told "
+                f"apart {_kls(best, ours)}, in {_times(best, ours)}."
+            )
+    some, perhaps = (sure, "") if sure else (able, ", as far as can be told,")
+    if nearer := [row for row in some if kl[row["method"]][2] < 0]:
         best = min(nearer, key=lambda row: row["kl_from_base"])
         return (
-            f"RAHF is worth it on these pairs only where time is short: {told(best)}, at less KL {_kls(best, ours)}, but takes "
-            f"{_times(best, ours)}."
+            f"RAHF is worth it on these pairs{perhaps} only where time is short: {told(best)} at less KL {_kls(best, ours)}, "
+            f"but taking {_times(best, ours)}."
         )
-    best = min(equals, key=_time)
-    if _time(best) <= _time(ours):
+    best = min(some, key=_time)
+    if _quicker(best, ours):
         return (
-            f"RAHF is worth it on these pairs where staying near the base counts for more than time: {told(best)} in "
+            f"RAHF is worth it on these pairs{perhaps} where staying near the base counts for more than time: {told(best)} in "
             f"{_times(best, ours)}, but at more KL {_kls(best, ours)}."
         )
     return (
-        f"RAHF is worth it on these pairs: no method that wins as often as {_named(ours)} takes less time or less KL."
+        f"RAHF is worth it on these pairs{perhaps}: of the methods that win as often as {_named(ours)} or cannot be told from it "
+        f"none takes clearly less time or less KL."
     )
+
+
+def _wins(how: str) -> str:
+    return {MORE: "wins more often than", EQUAL: "wins as often as"}.get(how, "cannot be told by its win rate from")
+
+
+def _gap(row: Row, ours: Row, apart: Apart) -> str:
+    mean, low, high = (100 * value for value in apart(row["method"], ours["method"], "win_rate"))
+    return f", difference {mean:+.1f} points [{low:+.1f}, {high:+.1f}],"
 
 
 def _told(row: Row) -> bool:
@@ -150,7 +195,14 @@ def _told(row: Row) -> bool:
 
 
 def _named(row: Row) -> str:
-    return f"{NAMES[row['method']]} ({row['win_rate']:.0%} [{row['win_rate_low']:.0%}, {row['win_rate_high']:.0%}])"
+    share = f"{row['win_rate']:.0%} [{row['win_rate_low']:.0%}, {row['win_rate_high']:.0%}]"
+    return f"{NAMES[row['method']]} ({share}{'; ' * bool(row.get('failed'))}{worked(row)})"
+
+
+def worked(row: Row) -> str:
+    """On how many seeds a method came to a result; empty where on all."""
+    failed = row.get("failed") or 0
+    return f"{row['seeds'] - failed} of {row['seeds']} seeds, the base for the rest" if failed else ""
 
 
 def _kls(row: Row, ours: Row) -> str:
@@ -164,7 +216,13 @@ def _time(row: Row) -> float:
 
 def _times(row: Row, ours: Row) -> str:
     share = _time(row) / max(_time(ours), 1e-9)
+    if abs(share - 1) <= SLACK:
+        return "about the same time"
     return "no time" if share < 0.005 else f"{share:.0%} of its time" if share < 2 else f"{share:.1f} times its time"
+
+
+def _quicker(row: Row, ours: Row) -> bool:
+    return _time(row) < (1 - SLACK) * _time(ours)
 
 
 def _listed(names: Sequence[str]) -> str:

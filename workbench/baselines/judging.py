@@ -105,13 +105,13 @@ class _Court:
         if method in ("base", "prompt"):
             yield (
                 (BASE if method == "base" else Speaker(instruction=self.config.positive)),
-                {"alpha": None, "trained": None},
+                {"alpha": None, "highest_tried": False, "trained": None},
             )
             return
         path = self.ballot.runs[method, self.seed]
         result = read_result(path)
         check({"model": result["model_fingerprint"]}, {"model": self.loaded.fingerprint}, f"the run of {method}")
-        about = {"alpha": result.get("alpha"), "trained": result.get("budget")}
+        about = {"alpha": result.get("alpha"), "trained": result.get("budget"), "highest_tried": highest_tried(result)}
         if method == "steering":
             yield Speaker(steering=_steering(path, result["alpha"])), about
             return
@@ -120,6 +120,12 @@ class _Court:
             yield Speaker(ANSWERING, result.get("instruction")), about
         finally:
             self.loaded.model = self.loaded.model.unload()  # peft cannot say what a model without any adapter is
+
+
+def highest_tried(result: dict[str, Any]) -> bool:
+    """Whether a run took the top of the ladder of strengths that it tried: a stronger one might have done more."""
+    points = (result.get("calibration") or {}).get("points")
+    return bool(points) and result["alpha"] >= max(point["alpha"] for point in points)
 
 
 def _steering(path: Path, alpha: float) -> Steering:

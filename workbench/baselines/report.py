@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.baselines import NAMES
+from workbench.baselines.finding import worked
 from workbench.errors import UserError
 from workbench.jsonfile import write_whole
 
@@ -20,10 +21,13 @@ COLUMNS = (
     ("coherence", "coherent"),
     ("kl_from_base", "KL, nats"),
 )
+UNSEEN = "nobody saw the pairs it is judged by: that guard looks at others, which each seed held out"
+SEEN = "the pairs a seed is judged by are those it held out, which that guard looks at too, to RAHF's advantage"
 HOW = """## How it was measured
 
 - **Same pairs.** Every method got the same training pairs of a seed (RAHF halves them between its step 1 and its steps 2
-  and 3, the others learn from both halves) and nobody saw the pairs it is judged by.
+  and 3, the others learn from both halves). Only RAHF has a guard (it ends after a step 1 that taught nothing, and goes back to
+  its last sound look when answers collapse); @seen@.
 - **Same budget** means the same optimiser steps and the same number of answers in a loss, each counted as often as it is
   seen: steps 1 and 3 of RAHF together (RAHF-Dual sees as many answers in more steps). It is not the same time: SCIT reads
   every answer of step 1 under both instructions, steps 2 and 3 read the pairs without gradient, calibration answers
@@ -32,18 +36,22 @@ HOW = """## How it was measured
 - **Same adapter shape** (LoRA on all linear layers, the same rank); RAHF's reaches only up to its deepest target block.
 - **Methods.** SFT: likelihood of the chosen answers. HIR: SFT of both answers, each after the instruction it fits; it
   answers after p+. DPO: TRL's trainer. Steering: mean difference of states, its strength by RAHF's own rule of calibration.
-  Prompt: the base after p+. What answers after p+ reads that instruction with every prompt. Each runs at its defaults
-  (`python -m workbench baseline METHOD`).
+  Prompt: the base after p+. What answers after p+ reads that instruction with every prompt.
+- **Each at its defaults; only RAHF and steering choose a strength by themselves.** Nobody was tuned for this budget: SFT and
+  HIR take the learning rate of RAHF's step 1 for all their steps, which are more than step 1 has; DPO's is a twentieth of it,
+  picked on the bundled pairs with another seed. A rival that somebody tunes may do better than its one point here.
 - **Win rate** against the base's own answers to the same prompts with the same luck, ties as halves; one answer a prompt at
   temperature 1. **KL** is the exact divergence from the base (without any instruction) summed over each answer's tokens.
 - **Intervals** (95%) take prompts and seeds into account: seeds and prompts are crossed, the variance of the mean is that
-  of a table with random rows and columns, with Satterthwaite's degrees of freedom; shares by Wilson at as many independent
-  answers as have that variance. Win rate at equal length and facts: between seeds, plus the whole variance within. The
-  verdict tells two methods apart by the interval of their difference on the same prompts and seeds, and calls RAHF
-  whichever of its two forms wins as often as the other at less KL.
+  of a table with random rows and columns, with Satterthwaite's degrees of freedom, no more than the seeds have where they
+  differ; shares by Wilson at as many independent answers as have that variance. Win rate at equal length and facts: between
+  seeds, plus the whole variance within. The verdict tells two methods apart by the interval of their difference on the same
+  prompts and seeds: *as often* means that it lies within 5 points to either side of 0, otherwise they *cannot be told*
+  apart. It calls RAHF whichever of its two forms is surely no more than 5 points below the better one, at less KL.
+- **A seed at which a method failed** counts as the base's own answers, which is what would be left to the user.
 - **Time** is that of the whole run in a process of its own: from reading the pairs to its own held-out figures, loading
-  included (CPU seconds where the machine tells them: other work on the machine does not count). **Memory** is that
-  process's peak.
+  included; CPU seconds where all worked on a CPU (other work on the machine does not count), else seconds by the clock.
+  Less than a tenth of difference is called none. **Memory** is that process's peak.
 """
 
 
@@ -52,11 +60,14 @@ def table(pooled: Sequence[dict[str, Any]]) -> str:
     shown = [(key, name) for key, name in COLUMNS if any(row.get(key) is not None for row in pooled)]
     timed = "cpu_seconds" if any(row.get("cpu_seconds") is not None for row in pooled) else "seconds"
     lines = [
-        "| method | " + " | ".join(name for _, name in shown) + " | time, s | memory, GB |",
+        "| method | "
+        + " | ".join(name for _, name in shown)
+        + f" | {'CPU s' if timed == 'cpu_seconds' else 'seconds'} | memory, GB |",
         "| --- " * (len(shown) + 3) + "|",
     ]
     for row in pooled:
-        cells = [NAMES[row["method"]], *(cell(row, key) for key, _ in shown)]
+        name = f"{NAMES[row['method']]} ({worked(row)})" if worked(row) else NAMES[row["method"]]
+        cells = [name, *(cell(row, key) for key, _ in shown)]
         spent, most = row.get(timed), row.get("peak_memory_bytes")
         cells += [f"{spent:.0f}" if spent is not None else "-", f"{most / 1e9:.2f}" if most else "-"]
         lines.append("| " + " | ".join(cells) + " |")
@@ -75,9 +86,19 @@ def cell(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:.1%} [{low:.1%}, {high:.1%}]"
 
 
+def differences(found: Sequence[dict[str, Any]]) -> str:
+    """Every other method less RAHF as Markdown."""
+    lines = [f"| less {NAMES[found[0]['ours']]} | win rate, points | KL, nats |", "| --- " * 3 + "|"]
+    for row in found:
+        wins = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in row["win_rate"]))
+        kl = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*row["kl_from_base"])
+        lines.append(f"| {NAMES[row['method']]} | {wins} | {kl} |")
+    return "\n".join(lines)
+
+
 WAY = (
     "What the looks during training saw: win rate and KL on some of each seed's own held-out prompts, means over the seeds, "
-    "without intervals. It tells whether a method would have done with less. (For RAHF these are the steps of its step 3 alone.)"
+    "without intervals. (For RAHF these are the steps of its step 3 alone.)"
 )
 
 
@@ -98,7 +119,8 @@ def by_seed(rows: Sequence[dict[str, Any]]) -> str:
     ]
     for row in rows:
         most = row.get("peak_memory_bytes")
-        cells = [NAMES[row["method"]], str(row["seed"]), _number(row.get("alpha"), ".3g")]
+        strength = _number(row.get("alpha"), ".3g") + " (highest tried)" * bool(row.get("highest_tried"))
+        cells = [NAMES[row["method"]], str(row["seed"]), strength]
         cells += (
             [cell(row, key) for key in ("win_rate", "coherence", "kl_from_base")] if "error" not in row else ["-"] * 3
         )
@@ -125,12 +147,18 @@ def write(result: dict[str, Any], figure: str, path: Path) -> None:
         f"![{result['title']}]({os.path.relpath(picture, path.parent)})",
         result["setting"],
         table(result["pooled"]),
+        *([differences(result["against"])] if result.get("against") else []),
         *[
-            f"{NAMES[row['method']]}, seed {row['seed']}, has no result: {row['error']}"
+            f"{NAMES[row['method']]}, seed {row['seed']}, has no result and counts as the base: {row['error']}"
             for row in result["rows"]
             if "error" in row
         ],
-        HOW.strip(),
+        *(
+            f"{NAMES[row['method']]}, seed {row['seed']}, took the highest strength that was tried: more might have done more."
+            for row in result["rows"]
+            if row.get("highest_tried")
+        ),
+        HOW.strip().replace("@seen@", UNSEEN if result.get("test") else SEEN),
         *(["## On the way", WAY, paths(result["paths"])] if result.get("paths") else []),
         "## Seed by seed",
         by_seed(result["rows"]),

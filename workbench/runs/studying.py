@@ -75,7 +75,7 @@ def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
     Returns ``rows`` (a method and seed each: figures of ``evaluation.measure``, seconds, cpu_seconds, peak_memory_bytes),
     ``pooled`` (a method each), ``finding``, ``figure`` (an SVG's path; None where nobody judged), and what was asked.
-    Called again for a folder where it was stopped or killed, it goes on from what is whole there. Raises UserError, Stopped.
+    ``against`` are the differences to RAHF. Called again for a folder where it was stopped or killed, it goes on from what is whole there. Raises UserError, Stopped.
     """
     progress("load", message="Starting")
     plan = Plan.of(config)
@@ -221,21 +221,27 @@ def _told(
     sizes: dict[str, Any],
     paths: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    from workbench.baselines.finding import sentences
+    from workbench.baselines.finding import against, sentences
     from workbench.baselines.pooling import apart, pool
+    from workbench.models import pick_device
 
-    nothing = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_bytes": None}
+    # CPU seconds are the same whatever else the machine does, but say nothing of work on another device
+    on_cpu = pick_device(plan.settings.get("device") or "auto").type == "cpu"
+    on_cpu = on_cpu and all(told["cpu_seconds"] is not None for told in spent.values())
+    spent = spent if on_cpu else {key: told | {"cpu_seconds": None} for key, told in spent.items()}
+    nothing = {"seconds": 0.0, "cpu_seconds": 0.0 if on_cpu else None, "peak_memory_bytes": None}
     known = {(one["row"]["method"], one["row"]["seed"]): one for one in judged}
     rows, pooled, each = [], [], {}
     for method in plan.methods:
         its = [known[method, seed] for seed in plan.seeds if (method, seed) in known]
         own = [one["row"] | spent.get((method, one["row"]["seed"]), nothing) for one in its]
         rows += own
-        rows += [{"method": name, "seed": seed} | UNJUDGED | told for (name, seed), told in spent.items()
-                 if name == method and "error" in told]  # fmt: skip
-        if own:
-            each[method] = {one["row"]["seed"]: one["each"] for one in its}
-            pooled.append(pool(own, list(each[method].values())))
+        failed = {seed: told for (name, seed), told in spent.items() if name == method and "error" in told}
+        rows += [{"method": method, "seed": seed} | UNJUDGED | told for seed, told in failed.items()]
+        # where a method came to nothing the user is left with the base: left out, it would be judged by its good luck
+        own += [known["base", seed]["row"] | {"method": method} | told for seed, told in failed.items()]
+        each[method] = {one["row"]["seed"]: one["each"] for one in [*its, *(known["base", seed] for seed in failed)]}
+        pooled.append(pool(own, list(each[method].values())) | {"failed": len(failed)})
 
     def difference(first: str, second: str, key: str) -> tuple[float, float, float]:
         both = [seed for seed in each[first] if seed in each[second]]
@@ -259,6 +265,7 @@ def _told(
         "rows": rows,
         "pooled": pooled,
         "paths": paths,
+        "against": against(pooled, difference),
         "finding": found,
         "title": found[0] if found else "Win rate against divergence from the base",
         "setting": setting,
@@ -270,7 +277,8 @@ def _told(
 
 
 def _paths(plan: Plan, made: dict[tuple[str, int], Run]) -> dict[str, list[dict[str, Any]]]:
-    """What the looks during training saw, a method: step, of, win_rate and kl_from_base, means over the seeds."""
+    """What the looks during training saw, a method: step, of, win_rate and kl_from_base, means over the seeds, and
+    win_rates, a seed each."""
     paths = {}
     for method in plan.methods:
         runs = [made[method, seed] for seed in plan.seeds if (method, seed) in made]
@@ -280,6 +288,7 @@ def _paths(plan: Plan, made: dict[tuple[str, int], Run]) -> dict[str, list[dict[
             paths[method] = [
                 {"step": step, "of": of}
                 | {key: sum(one[step, of][key] for one in looks) / len(looks) for key in ("win_rate", "kl_from_base")}
+                | {"win_rates": [one[step, of]["win_rate"] for one in looks]}
                 for step, of in shared
             ]
     return paths
