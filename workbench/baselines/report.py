@@ -46,8 +46,9 @@ HOW = """## How it was measured
   of a table with random rows and columns, with Satterthwaite's degrees of freedom, no more than the seeds have where they
   differ; shares by Wilson at as many independent answers as have that variance. Win rate at equal length and facts: between
   seeds, plus the whole variance within. The verdict tells two methods apart by the interval of their difference on the same
-  prompts and seeds: *as often* means that it lies within 5 points to either side of 0, otherwise they *cannot be told*
-  apart. It calls RAHF whichever of its two forms is surely no more than 5 points below the better one, at less KL.
+  prompts and seeds: *more often* means that it lies above 0, *as often* that it holds 0 and lies within 5 points of it; where
+  it is wider the two *cannot be told* apart. It calls RAHF whichever of its two forms is surely no more than 5 points below
+  the better one, at less KL.
 - **A seed at which a method failed** counts as the base's own answers, which is what would be left to the user.
 - **Time** is that of the whole run in a process of its own: from reading the pairs to its own held-out figures, loading
   included; CPU seconds where all worked on a CPU (other work on the machine does not count), else seconds by the clock.

@@ -75,7 +75,8 @@ def study(config: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
     Returns ``rows`` (a method and seed each: figures of ``evaluation.measure``, seconds, cpu_seconds, peak_memory_bytes),
     ``pooled`` (a method each), ``finding``, ``figure`` (an SVG's path; None where nobody judged), and what was asked.
-    ``against`` are the differences to RAHF. Called again for a folder where it was stopped or killed, it goes on from what is whole there. Raises UserError, Stopped.
+    ``against`` holds the differences to RAHF. Called again for a folder where it was stopped or killed, it goes on from what
+    is whole there. Raises UserError, Stopped.
     """
     progress("load", message="Starting")
     plan = Plan.of(config)
