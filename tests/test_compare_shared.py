@@ -138,10 +138,10 @@ def run(tmp_path):
 
 @pytest.fixture
 def broken(monkeypatch):
-    def fail(*_, **__):
+    def fail(run):
         raise UserError("The base is gone.")
 
-    monkeypatch.setattr(compare_columns, "ready", fail)
+    monkeypatch.setattr(answers, "base_for", fail)
 
 
 def test_a_list_that_fails_is_at_rest_again(step, run, broken):

@@ -43,9 +43,7 @@ class Step:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.timer = gr.Timer(
-            0.4, active=False
-        )  # for who comes back, or looks from another tab, while answers are written
+        self.timer = gr.Timer(0.4, active=False)  # for who comes back, or has another tab, while answers are written
         self.seen = gr.State(None)  # what of the work the timer has shown this tab
         self.head = html.view("compare-head", elem_id="rw-compare-head")
         with gr.Column(elem_classes=["rw-panel", "rw-ask"], elem_id="rw-compare"):
