@@ -5,6 +5,7 @@ import xml.etree.ElementTree as xml
 
 import numpy as np
 import pytest
+import torch
 from tiny import saved, tiny_model
 
 from workbench.baselines import NAMES, figure, report
@@ -162,7 +163,7 @@ def test_what_cannot_be_told_is_no_equality_and_no_verdict():
     assert "as far as can be told" in sentences(vague, gaps(vague, 0.5))[0]
 
 
-def test_a_seed_that_failed_counts_as_the_base(tmp_path):
+def test_a_seed_that_failed_counts_as_the_base(monkeypatch):
     """Else a method would be judged by the seeds on which it had luck."""
     groups = list(range(20))
 
@@ -193,6 +194,12 @@ def test_a_seed_that_failed_counts_as_the_base(tmp_path):
         1.0,
         None,
     ]  # as it was, seed by seed
+    assert pooled["scit"]["cpu_seconds"] == 8.0 and pooled["base"]["cpu_seconds"] == 0.0
+    monkeypatch.setattr("workbench.models.pick_device", lambda device: torch.device("cuda"))  # its work is no CPU time
+    found = studying._told(
+        {"model": "demo", "pairs": "p"}, plan, [*rows, judged("scit", 0, 1.0, 2.0)], spent, sizes, {}
+    )
+    assert all(one["cpu_seconds"] is None for one in found["rows"]) and "| seconds |" in report.table(found["pooled"])
 
 
 def test_the_highest_rung_is_told():
