@@ -16,7 +16,8 @@ ABOUT = "Blind votes on answers of this run and of its base that differ; prompts
 
 def tally(folder: Path) -> dict[str, Any]:
     """The votes in a run's folder: how many, of how many people, and the win rate over the base with its interval (None
-    without votes): Wilson's at as many votes as there are different answers, since people who judge the same two agree. Of two votes of one person on the same answers the first counts; damaged lines are left out."""
+    without votes): Wilson's at as many votes as there are different answers, since people who judge the same two agree.
+    Of two votes of one person on the same answers the first counts; damaged lines are left out."""
     cast: dict[tuple[str, str], float] = {}
     try:
         lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
