@@ -335,7 +335,9 @@ def test_votes_are_counted_once_a_person_and_pair(tmp_path):
 def test_both_bad_is_half_a_vote_and_many_voters_on_the_same_answers_are_no_more_answers(tmp_path):
     from workbench.ui.votes import WORTH
 
-    cast = [(f"{pair}", f"{person}", "neither" if pair == 0 else "aligned") for pair in range(4) for person in range(10)]
+    cast = [
+        (f"{pair}", f"{person}", "neither" if pair == 0 else "aligned") for pair in range(4) for person in range(10)
+    ]
     lines = [json.dumps({"id": i, "voter": v, "vote": vote}) for i, v, vote in cast]
     (tmp_path / "votes.jsonl").write_text("\n".join(lines))
     found = tally(tmp_path)
