@@ -38,7 +38,7 @@ def add_verbs(verb) -> None:
 
     it = verb(
         "study",
-        "Is RAHF worth it? All methods on the same pairs and budget, judged on pairs none has seen.",
+        "Is RAHF worth it? All methods on the same pairs and budget, judged on pairs none was trained on.",
         study,
         show_study,
     )
