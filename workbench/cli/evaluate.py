@@ -44,12 +44,11 @@ def add_verbs(verb) -> None:
 
 def evaluate(options: Namespace) -> dict[str, Any]:
     """What ``evaluate --json`` prints."""
-    from workbench.runs.loading import need_adapter
+    from workbench.runs.loading import need_speaker
 
     found = [store.find_run(name) for name in options.runs]
     for run in found:
-        if run.kind != "baseline" or not (run.path / "steering.safetensors").exists():
-            need_adapter(run)
+        need_speaker(run)
     pairs = options.pairs or _test_pairs(found[0].config()["pairs"])
     config = {"runs": [str(run.path) for run in found], "pairs": lasting(pairs)}
     config |= {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}

@@ -76,13 +76,13 @@ def generate(options: Namespace) -> dict[str, Any]:
 
 def _speakers(runs: list[store.Run], options: Namespace) -> tuple[LoadedModel, dict[str, Speaker]]:
     """The base with what is to answer beside it, by the names that the answers get. Raises UserError."""
-    from workbench.runs.loading import add_run, load_run, need_adapter, need_base, steering_of
+    from workbench.runs.loading import add_run, load_run, need_base, need_speaker, steering_of
 
     steered = {run.name: steering_of(run, options.steer, options.layers) for run in runs if options.steer is not None}
     if options.layers and not steered:
         raise UserError("--layers says where to steer: give --steer ALPHA too.")
     for run in runs if not steered else ():
-        need_adapter(run)
+        need_speaker(run)
     loaded = load_run(runs[0], options.device, adapter=False)
     from workbench.generation import Speaker
 

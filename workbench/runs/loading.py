@@ -32,6 +32,17 @@ def need_adapter(run: Run) -> None:
         )
 
 
+def only_steers(run: Run) -> bool:
+    """Whether the run trained nothing and adds its directions to the base instead: the baseline ``steering``."""
+    return run.kind == "baseline" and (run.path / "steering.safetensors").exists()
+
+
+def need_speaker(run: Run) -> None:
+    """Raise ``UserError`` if the run has nothing that could answer: neither an adapter nor directions of its own."""
+    if not only_steers(run):
+        need_adapter(run)
+
+
 def instruction_of(run: Run) -> str | None:
     """The instruction that the run's aligned model answers under, where it learned to (HIR); None for all others."""
     result = run.status().get("result")
@@ -87,12 +98,15 @@ def base_of(run: Run, device: str | None = None, dtype: str | None = None) -> di
 
 def add_run(loaded: LoadedModel, run: Run, name: str) -> Speaker:
     """The run's aligned model as a speaker of ``loaded``, its base: the adapter is put beside those that are there, under
-    ``name``. Raises ``UserError`` if there is no adapter or it was made for other weights."""
+    ``name`` (a run that only steers has none). Raises ``UserError`` if there is nothing that answers or it was made for
+    other weights."""
     from workbench.generation import Speaker
     from workbench.rahf.adapters import load_adapter
 
-    need_adapter(run)
+    need_speaker(run)
     need_base(loaded, run)
+    if only_steers(run):
+        return Speaker(steering=steering_of(run, float((run.status().get("result") or {}).get("alpha", 1.0))))
     if name not in getattr(loaded.model, "peft_config", {}):
         load_adapter(loaded, run.adapter, name)
     return Speaker(name, instruction_of(run))

@@ -69,9 +69,11 @@ def is_loaded(run: Run) -> bool:
 
 def adapter_of(loaded: LoadedModel, run: Run) -> Speaker:
     """The run's aligned model as a speaker of its base; its adapter is read the first time. Raises UserError."""
-    from workbench.runs.loading import add_run, need_adapter
+    from workbench.runs.loading import add_run, need_speaker, only_steers
 
-    need_adapter(run)
+    need_speaker(run)
+    if only_steers(run):
+        return add_run(loaded, run, run.id)
     stamp = (run.adapter / "adapter_model.safetensors").stat().st_mtime_ns  # a run that went on has another one
     return add_run(loaded, run, f"{run.id}-{stamp:x}")
 

@@ -38,8 +38,9 @@ def runs_for(workspace: Workspace) -> list[Run]:
 
 
 def main_run(workspace: Workspace) -> Run:
-    """The run that the step is about: the selected one, else the newest. Raises UserError if there is none."""
-    known = runs_for(workspace)
+    """The run that the step is about: the selected one, else the newest alignment, else the newest baseline. Raises
+    UserError if there is none."""
+    known = sorted(runs_for(workspace), key=lambda run: run.kind == "baseline")
     run = next((one for one in known if one.id == workspace.run), known[0] if known else None)
     if run is None:
         raise UserError("Step 4 needs a finished run: align a model in step 3 first.")
