@@ -257,6 +257,30 @@ def test_cache_loads_once_and_forgets_the_oldest():
     assert cache.peek("a") is None and cache.peek("c") == "c"
 
 
+def test_pollers_ask_again_though_an_answer_was_lost_and_do_not_pile_up():
+    from workbench.ui import frame
+    from workbench.ui.page import one_at_a_time
+
+    ticks = [d for d in frame.build().config["dependencies"] if any(event == "tick" for _, event in d["targets"])]
+    once = [d["api_name"] for d in ticks if d["trigger_mode"] != "multiple"]
+    assert len(ticks) >= 6 and set(once) <= {"wake", "count"}  # asked for a single time
+    begun, go_on, answers = threading.Event(), threading.Event(), []
+
+    def slow(visitor):
+        begun.set()
+        assert go_on.wait(60)
+        return f"told {visitor}"
+
+    look = one_at_a_time(slow)
+    first = threading.Thread(target=lambda: answers.append(look("ann")))
+    first.start()
+    assert begun.wait(60) and look("ann") is None
+    go_on.set()
+    assert look("bob") == "told bob"
+    first.join()
+    assert answers == ["told ann"] and look("ann") == "told ann"
+
+
 def test_steps_say_what_is_missing():
     workspace = state.Workspace(state.new_visitor())
     seen = context.Seen(workspace, [], None, None)

@@ -27,8 +27,10 @@ A step module has ``def build(page: Page) -> None`` and uses:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,9 @@ class Page:
         leaves the error line alone unless something fails. ``kwargs`` go to the Gradio listener. Returns the
         dependency.
         """
+        if getattr(listener, "event_name", "") == "tick" and "trigger_mode" not in kwargs:
+            # With "once" a tick whose answer is lost on its way would be the last one, and the page would stand still.
+            fn, kwargs["trigger_mode"] = one_at_a_time(fn), "multiple"
         outs = _listed(outputs)
         shared = [self.error, self.failed, self.busy]
         shared += [self.context, self.steps, self.live] if refresh else []
@@ -112,7 +117,7 @@ class Page:
         function from the timer to them."""
         timer = gr.Timer(seconds, active=False)
         outs = outputs(timer) if callable(outputs) else outputs
-        kwargs = {"concurrency_limit": None, "trigger_mode": "once"} | kwargs
+        kwargs = {"concurrency_limit": None} | kwargs
         self.on(timer.tick, fn, None, outs, quiet=True, **kwargs)
         return timer
 
@@ -273,6 +278,27 @@ class Page:
 
 
 TOP = "(...values) => { window.scrollTo({top: 0}); return values; }"
+
+
+def one_at_a_time(fn: Callable) -> Callable:
+    """``fn(visitor, ...)``, but nothing (None) while it is at work for the same visitor: pollers that come faster than they
+    are answered do not pile up."""
+    at_work: set[str] = set()
+    guard = threading.Lock()
+
+    @functools.wraps(fn)
+    def once(visitor: str, *values: Any) -> Any:
+        with guard:
+            if visitor in at_work:
+                return None
+            at_work.add(visitor)
+        try:
+            return fn(visitor, *values)
+        finally:
+            with guard:
+                at_work.discard(visitor)
+
+    return once
 
 
 def told(error: Exception) -> str:

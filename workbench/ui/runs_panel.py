@@ -24,8 +24,7 @@ class RunsPanel:
 
     def wire(self, outputs: Sequence[Any]) -> None:
         """``outputs`` are all parts of the step."""
-        quick = {"concurrency_limit": None, "trigger_mode": "once"}
-        self.page.on(self.timer.tick, self.tick, self.view, self.parts, quiet=True, **quick)
+        self.page.on(self.timer.tick, self.tick, self.view, self.parts, quiet=True, concurrency_limit=None)
         self.page.on(self.view.select, self.pressed, None, outputs, event=True, refresh=True, queue=False)
 
     def updates(self, visitor: str) -> dict[Any, Any]:

@@ -85,8 +85,8 @@ def build(page: Page) -> None:
     outputs = [*parts, timer, glance, *runs.parts, *trial.parts]
     runs.wire(outputs)
     frame = [page.context, page.steps, page.live]
-    page.on(timer.tick, tick, seen, [*outputs, *frame], quiet=True, concurrency_limit=None, trigger_mode="once")
-    page.on(glance.tick, glanced, None, [settings, glance], quiet=True, concurrency_limit=None, trigger_mode="once")
+    page.on(timer.tick, tick, seen, [*outputs, *frame], quiet=True, concurrency_limit=None)
+    page.on(glance.tick, glanced, None, [settings, glance], quiet=True, concurrency_limit=None)
     page.on_show("align", show, outputs)
 
     def edited(visitor: str, sent: dict) -> dict[Any, Any]:

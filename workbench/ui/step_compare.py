@@ -133,9 +133,8 @@ class Step:
         on(self.six.click, self.ask_six, drawn, [*self.listing, self.timer], **MANY)
         on(self.stop_list.click, lambda visitor: desk.stop(visitor, compare_list.KIND), queue=False)
         on(self.run.input, self.choose, self.run, shown, refresh=True)
-        once = {"concurrency_limit": None, "trigger_mode": "once"}
         watched = [self.timer, self.seen, *self.asking, *self.listing, *self.votes.parts]
-        on(self.timer.tick, self.watch, [self.run, self.seen], watched, quiet=True, **once)
+        on(self.timer.tick, self.watch, [self.run, self.seen], watched, quiet=True, concurrency_limit=None)
         for part in self.sampling:
             on(part.change, self.retitle, self.sampling, self.fold, quiet=True)
 

@@ -114,7 +114,7 @@ class Step:
         for name, button in self.makes.items():
             page.download(self.buttons[name].click, partial(self.made_file, kind=name))
             page.on(button.click, partial(self.make, kind=name), None, takes, queue=False)
-        page.on(self.timer.tick, self.watch, None, takes, quiet=True, concurrency_limit=None, trigger_mode="once")
+        page.on(self.timer.tick, self.watch, None, takes, quiet=True, concurrency_limit=None)
         page.on(self.token.change, self.tokened, self.token, [self.push, self.pushed], quiet=True, queue=False)
         page.on(
             self.push.click,
