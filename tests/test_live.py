@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,12 +95,13 @@ def falling(monkeypatch):
     """Looks that find answers sound up to step ``sound[0]`` and fallen apart afterwards; and the weights seen at each."""
     seen, sound, now, measured, fitted = {}, [4], [0], pipeline.measure, pipeline.fit
 
-    def measure(loaded, name, adapter, *rest):
-        figures, answers = measured(loaded, name, adapter, *rest)
-        if adapter is not None:
+    def measure(loaded, name, speaker, *rest):
+        found = measured(loaded, name, speaker, *rest)
+        if speaker.adapter is not None:
             seen.setdefault(now[0], adapter_state(loaded, "aligned"))
-        share = coherent(0.94 if adapter is None or now[0] <= sound[0] else 0.3)
-        return figures | {name: value for name, value in share.items() if name != "base_coherence"}, answers
+        share = coherent(0.94 if speaker.adapter is None or now[0] <= sound[0] else 0.3)
+        figures = found.figures | {name: value for name, value in share.items() if name != "base_coherence"}
+        return replace(found, figures=figures)
 
     def fit(*given):
         def at(step, adapter):
