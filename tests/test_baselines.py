@@ -24,6 +24,8 @@ from workbench.rahf.checkpoints import last_checkpoint
 from workbench.rahf.config import RunConfig
 from workbench.rahf.instruct import instruct
 from workbench.rahf.pipeline import align
+from workbench.runs.loading import add_run
+from workbench.runs.store import Run
 from workbench.tokens import Limits
 
 QUICK = {
@@ -191,6 +193,13 @@ def test_steering_points_from_the_rejected_mean_to_the_chosen_one(where, tmp_pat
     points = result["calibration"]["points"]
     assert result["alpha"] in [point["alpha"] for point in points] or "chance" in result["calibration"]["reason"]
     assert result["adapter"] is None and result["budget"] is None and result["held_out"]["aligned"]["kl_from_base"] > 0
+    kept = Run("steering-x", tmp_path / "run", "baseline", "", 0.0, 0)
+    kept.write_status(state="finished", result=result)
+    speaker = add_run(loaded, kept, "name")  # in Compare it answers like any run
+    assert speaker.adapter is None and speaker.steering.alpha == result["alpha"]
+    assert torch.equal(speaker.steering.vectors[0], vectors["0"])
+    with pytest.raises(UserError, match="has no aligned model"):
+        add_run(loaded, Run("scit-x", tmp_path / "run", "align", "", 0.0, 0), "name")
 
 
 # --- runs
