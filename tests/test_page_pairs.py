@@ -167,7 +167,7 @@ def test_select_remove_undo_and_find_it_again(page, tmp_path):  # noqa: F811
     rows.first.click()
     prompt = editor.get_by_label("Prompt", exact=True)
     expect(prompt).to_have_value(ARABIC)
-    assert prompt.evaluate("e => getComputedStyle(e).direction") == "rtl"
+    expect(prompt).to_have_css("direction", "rtl")
     expect(rows.first.locator("[data-l=prompt] button")).to_have_css("direction", "rtl")
     page.set_viewport_size({"width": 390, "height": 844})
     expect(rows.first).to_contain_text("باريس 🥐")
