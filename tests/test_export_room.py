@@ -298,3 +298,18 @@ def test_the_token_field_is_emptied_whatever_happens(error, monkeypatch):
     except Exception as raised:
         caught = raised
     assert caught is error and found[-1]["token"] == "" and "hf_secret" not in str(found)
+
+
+def test_the_command_pushes_privately_unless_it_is_told(monkeypatch, capsys):
+    from workbench import cli
+
+    asked = []
+    run = SimpleNamespace(state="finished", path=None)
+    monkeypatch.setattr("workbench.cli.export.store.find_run", lambda name: run)
+    monkeypatch.setattr(
+        "workbench.export.export",
+        lambda *_, **options: asked.append(options["private"]) or {"path": "", "files": [], "bytes": 0},
+    )
+    for more in ([], ["--public"]):
+        assert cli.main(["export", "x", "--to", "y", "--push", "me/mine", *more]) == 0
+    assert asked == [True, False]

@@ -30,7 +30,10 @@ def add_verbs(verb) -> None:
     )
     it.add_argument("--merge", action="store_true", help="the same as --kind merged")
     it.add_argument("--scores", metavar="RUN", help="a run of separability whose pictures the report shows")
-    it.add_argument("--push", metavar="HUB_ID", help="also push to the Hub (signed in, or HF_TOKEN)")
+    it.add_argument(
+        "--push", metavar="HUB_ID", help="also push to the Hub, privately (signed in, or HF_TOKEN); pairs stay"
+    )
+    it.add_argument("--public", action="store_true", help="the repository that is pushed to may be public")
 
 
 def export(options: Namespace) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def export(options: Namespace) -> dict[str, Any]:
             merge=options.merge,
             scores=scores,
             push=options.push,
+            private=not options.public,
             token=os.environ.get("HF_TOKEN"),
             progress=Progress(line),
         )

@@ -36,7 +36,7 @@ def push(
         api.create_repo(repository, private=private, exist_ok=True)  # of one that exists, private changes nothing
         if private and not api.repo_info(repository).private:
             raise UserError(
-                f"{repository} exists already and is public: make it private there, choose Public, or another name."
+                f"{repository} exists already and is public: make it private there, allow it to be public, or choose another name."
             )
         left_out = PRIVATE if with_report else PRIVATE + TELLING
         api.upload_folder(repo_id=repository, folder_path=str(folder), ignore_patterns=left_out)
