@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import UserError
+from workbench.runs.names import listed
 from workbench.statistics import rounded_down
 from workbench.ui import align_fields, align_view, charts, context, pairs_data
 from workbench.ui.align_fields import field_groups, known_fields, label, summary
@@ -105,7 +106,7 @@ def missing_blocks(blocks: list[int], workspace: Workspace) -> str:
     count = model_blocks(workspace)
     if count is None or not (wrong := [block for block in blocks if not 0 <= block < count]):
         return ""
-    which = align_view.blocks_text(wrong) if len(wrong) < 5 else f"{wrong[0]} to {wrong[-1]}"
+    which = listed(wrong) if len(wrong) < 5 else f"{wrong[0]} to {wrong[-1]}"
     return f"The model has blocks 0 to {count - 1}, not {which}: pick others in step 2, or use those below."
 
 
@@ -367,7 +368,7 @@ def layers_mend(workspace: Workspace) -> dict[str, str]:
     """The way out of blocks that the model does not have."""
     picked = sorted(workspace.picked or [])
     if picked and not missing_blocks(picked, workspace):
-        return {"label": f"Use blocks {align_view.blocks_text(picked)} of step 2"}
+        return {"label": f"Use blocks {listed(picked)} of step 2"}
     return {"label": "Let the blocks be chosen"}
 
 
@@ -391,7 +392,7 @@ def start_view(
     busy = "" if workspace.pairs else "Start is off: there are no pairs yet. Load some in step 1."
     first = wrong.get("") or next((f"Start is off: look at “{label(name)}” first." for name in wrong), "")
     stop = next((one["text"] for one in check["problems"] if one["severity"] == "stop"), "")
-    where = "blocks " + (align_view.blocks_text(blocks) if blocks else "chosen automatically")
+    where = "blocks " + (listed(blocks) if blocks else "chosen automatically")
     count = workspace.pairs["count"] if workspace.pairs else "No"
     field = next(iter(name for name in wrong if name), "") if workspace.pairs else "pairs"
     return {

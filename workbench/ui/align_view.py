@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from workbench.ui import align_curves, align_fields, charts, context
@@ -16,7 +15,6 @@ __all__ = [
     "STAGES",
     "Story",
     "achieved",
-    "blocks_text",
     "head",
     "live",
     "nothing_yet",
@@ -42,12 +40,6 @@ DOING = {
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
-
-
-def blocks_text(blocks: Iterable[int]) -> str:
-    """``5 and 7``, ``3, 5 and 7``."""
-    texts = [str(block) for block in blocks]
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def at_step(story: Story) -> str:

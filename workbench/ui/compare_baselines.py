@@ -8,6 +8,7 @@ from typing import Any
 from workbench.baselines import METHODS, NAMES
 from workbench.errors import UserError
 from workbench.ui import align_view, compare_plot, compare_runs, compare_table, context, quota, state
+from workbench.ui.starting import start_run
 
 ALL = ("prompt", "steering", "sft", "hir", "dpo", "scit", "dual")
 ABOUT = {
@@ -138,8 +139,6 @@ def press(visitor: str, sent: dict[str, Any], run: Any) -> None:
 
 def _start(visitor: str, kind: str, config: dict[str, Any], coming: int) -> None:
     """Submit a run that will write some ``coming`` bytes: each method about as many as the run it is held against."""
-    from workbench.runs import store, worker
-
     with state.lock_of(visitor):  # two presses, one run
         alive = [
             one for one in _runs(visitor, (kind,)) if one.owner == visitor and one.status()["state"] in context.LIVE
@@ -148,15 +147,7 @@ def _start(visitor: str, kind: str, config: dict[str, Any], coming: int) -> None
             raise UserError("A study is at work already: wait for it, or stop it.")
         if any(one.status().get("method") == config.get("method") for one in alive):
             raise UserError("This baseline is at work already.")
-        quota.need(visitor, coming)
-        made = store.create(kind, config, owner=visitor)
-        quota.expect(made, coming)
-        state.forget_models()
-        try:
-            worker.submit(made)
-        except UserError:  # too many wait: nothing is left behind that looks as if it did
-            made.delete()
-            raise
+        start_run(visitor, kind, config, coming)
 
 
 def _baseline_of(run: Any, method: str) -> dict[str, Any]:

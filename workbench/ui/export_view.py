@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.jsonfile import read_json
+from workbench.runs.names import listed
 from workbench.ui import align_view, charts, context, making, quota, votes
 
 MADE = ("merged", "gguf")  # what takes a while, is made once, and then lies in the run's folder
@@ -213,7 +214,7 @@ def card(run: Any, status: dict[str, Any], markdown: str) -> dict[str, Any]:
     alpha = result.get("alpha")
     of = f" of {result['n_blocks']}" if result.get("n_blocks") else ""
     made = [
-        ["Blocks", align_view.blocks_text(result.get("layers") or []) + of],
+        ["Blocks", listed(result.get("layers") or []) + of],
         ["Alpha", f"{alpha:.3g}" if isinstance(alpha, (int, float)) else "\N{EN DASH}"],
         ["Relative strength", f"{mean:.2f} ({each})" if mean is not None else "\N{EN DASH}"],
         [

@@ -28,6 +28,7 @@ from workbench.ui import (
     state,
 )
 from workbench.ui.page import Page
+from workbench.ui.starting import start_run
 
 HOWS = ("pause", "keep", "discard")  # ways to stop a run
 TICK = 1.0  # seconds between two looks at a live run
@@ -447,7 +448,6 @@ def load_file(visitor: str, uploaded: Any) -> None:
 def start(visitor: str) -> None:
     """Check everything, make the run, let it start when the device is free, select it. Returns at once. Raises UserError."""
     from workbench.rahf.config import RunConfig
-    from workbench.runs import store, worker
 
     with state.lock_of(visitor):  # two clicks, one run
         workspace = state.open_workspace(visitor)
@@ -462,15 +462,7 @@ def start(visitor: str) -> None:
             raise UserError(f"The run was not started. {stop}")
         config = RunConfig.from_dict(values)
         coming = (known or {}).get("run_bytes", 0)
-        quota.need(visitor, coming)
-        run = store.create("align", config.to_dict(), owner=visitor)
-        quota.expect(run, coming)
-        state.forget_models()
-        try:
-            worker.submit(run)
-        except UserError:  # too many wait: nothing is left behind that looks as if it did
-            run.delete()
-            raise
+        run = start_run(visitor, "align", config.to_dict(), coming)
         state.change(visitor, run=run.id)
         keep(visitor, new=False, note="")
 
