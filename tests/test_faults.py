@@ -362,6 +362,25 @@ def test_an_interruption_that_a_library_swallows_comes_again(monkeypatch):
     assert execute(run)["state"] == "stopped" and len(met) == 3 and time.monotonic() - began < 25
 
 
+def test_a_stop_waits_for_an_import_to_end(monkeypatch, tmp_path):
+    """torch imports numpy from C, drops whatever is raised in that, and imports it again: numpy refuses."""
+    (tmp_path / "slow_to_import.py").write_text("import time\nfor _ in range(20):\n    time.sleep(0.1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run, met = create("count", {}), []
+
+    def importing(config, folder, progress: Progress):
+        threading.Timer(0.5, run.request_stop).start()
+        try:
+            import slow_to_import  # noqa: F401
+        except BaseException as error:
+            met.append(error)
+        time.sleep(30)
+
+    monkeypatch.setattr(worker, "_work", lambda kind: importing)
+    began = time.monotonic()
+    assert execute(run)["state"] == "stopped" and not met and time.monotonic() - began < 15
+
+
 @pytest.mark.parametrize("foundation", ["base", "instructed"])
 def test_stop_and_keep_leaves_a_usable_adapter_and_can_go_on(whole, foundation):
     config, wanted, _ = whole

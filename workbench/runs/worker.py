@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from workbench.errors import Stopped, UserError
@@ -198,7 +199,7 @@ class _Worker:
             if number == signal.SIGINT and self.asked:
                 raise KeyboardInterrupt
             self.asked = True
-            if self.progress.breakable:
+            if self.progress.breakable and not _importing(frame):  # else it is asked again, see listen
                 raise Stopped("broken off")
             if number == signal.SIGINT and sys.stderr.isatty():
                 print("\nStopping at the next safe point; Ctrl-C again ends at once.", file=sys.stderr)
@@ -275,6 +276,16 @@ def _work(kind: str) -> Callable[[dict[str, Any], Path, Progress], Any]:
         raise UserError(f"This version does not know what to do with a run of kind {kind}.")
     module, function = target.split(":")
     return getattr(importlib.import_module(module), function)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported at this moment: some C code drops what is raised then and imports again, which
+    not all modules take."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _stopped_within(error: BaseException) -> bool:
