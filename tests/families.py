@@ -22,8 +22,9 @@ from tiny import PAIRS, tiny_tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from workbench.acting import rows_stay_apart
 from workbench.errors import UserError
-from workbench.generation import Sampling, compare, generate, rows_stay_apart
+from workbench.generation import Sampling, compare, generate
 from workbench.models import LoadedModel, Trunk, load_model, wrap_model
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.progress import QUIET

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
+from workbench import narrow
 from workbench.errors import UserError
 from workbench.generation import Sampling, Speaker, Steering, answer_together, compare, generate, pick, speaking
 from workbench.rahf.adapters import activate, add_adapter
@@ -145,3 +146,32 @@ def test_what_a_speaker_adds_acts_in_passes_made_within_and_is_gone_afterwards()
         assert not torch.equal(states(), base)
     with speaking(loaded, Speaker()):
         assert torch.equal(states(), base)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 4), (12, 1), (20, 1)])
+def test_products_of_few_rows_are_the_same_the_other_way_round(shape, bias):
+    layer = torch.nn.Linear(40, 70, bias=bias)
+    rows = torch.randn(*shape, 40)
+    with torch.no_grad():
+        plain = layer(rows)
+        with narrow.Narrow():
+            found = layer(rows)
+            halved = torch.nn.functional.linear(rows.bfloat16(), layer.weight.bfloat16())
+    assert found.shape == plain.shape and found.is_contiguous() and halved.dtype == torch.bfloat16
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
+    with narrow.Narrow():  # where a gradient is wanted the plain call stays
+        layer(rows).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_answers_of_few_rows_go_the_other_way_round(monkeypatch):
+    loaded, asked = tiny_model(), []
+    turned = narrow.turned
+    monkeypatch.setattr(narrow, "turned", lambda *args: asked.append(len(args[0])) or turned(*args))
+    few = generate(loaded, ["what is it?"], Sampling(max_new_tokens=4, temperature=0))
+    assert asked and set(asked) == {1}
+    monkeypatch.setattr(narrow, "MOST_ROWS", 0)
+    assert [a.ids for a in generate(loaded, ["what is it?"], Sampling(max_new_tokens=4, temperature=0))] == [
+        a.ids for a in few
+    ]

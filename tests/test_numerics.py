@@ -112,6 +112,20 @@ def test_two_batches_added_up_equal_one_of_twice_the_size(trained):
     assert apart(two["adapter"], one["adapter"]) < 0.05  # step 3's mean runs over the states of a batch
 
 
+@pytest.mark.parametrize("method", ["scit", "dual"])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(trained, monkeypatch, method):
+    """The parts are one sequence each (a response under both instructions in SCIT's step 1), or all of the batch."""
+    counts = []
+    for tokens in (10**6, 1):
+        monkeypatch.setattr("workbench.rahf.training.PART_TOKENS", {"cpu": tokens, "cuda": tokens})
+        monkeypatch.setattr("workbench.tokens.CALL_TOKENS", 10**6 if tokens > 1 else 0)
+        counts.append(trained(method=method))
+    whole, parts = counts
+    assert parts["passes"] > 2 * whole["passes"]
+    torch.testing.assert_close(parts["losses"], whole["losses"], rtol=1e-4, atol=1e-5)
+    assert apart(parts["adapter"], whole["adapter"]) < 1e-3
+
+
 def test_another_number_of_threads_changes_last_bits_only(trained):
     before = torch.get_num_threads()
     try:

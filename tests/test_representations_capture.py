@@ -90,10 +90,10 @@ def test_batched_equals_one_by_one(family, side):
 
 
 def test_batches_keep_the_budget_and_waste_little(loaded, pairs):
-    from workbench.representations.capture import in_batches
+    from workbench.tokens import by_length
 
     encoded = rep.encode_pairs(loaded, pairs)
-    batches = in_batches(encoded, 300)
+    batches = by_length(encoded, 300)
     assert sorted(k for batch in batches for k in batch) == list(range(48))
     for batch in batches:
         assert max(len(encoded[k].ids) for k in batch) * len(batch) <= 300

@@ -1,11 +1,15 @@
 """One boundary: exact masks, the same prompt ids whatever follows, honest cuts."""
 
+import itertools
+import math
+import random
+
 import pytest
 import torch
 from tiny import tiny_tokenizer
 
 from workbench.errors import UserError
-from workbench.tokens import Boundary, Limits, collate
+from workbench.tokens import CALL_TOKENS, Boundary, Encoded, Limits, by_length, collate
 
 DIALOGUE = [
     {"role": "system", "content": "be kind"},
@@ -137,3 +141,32 @@ def test_masks_mark_the_completion_and_the_states_that_predict_it(side):
         assert torch.equal(batch.input_ids[row][batch.predicting_mask[row]], before)
         real = batch.attention_mask[row].bool()
         assert batch.position_ids[row][real].tolist() == list(range(len(item.ids)))
+
+
+def test_batches_by_length_are_the_cheapest_there_are():
+    """Against every way to cut the sorted sequences into runs."""
+    rng = random.Random(0)
+    for _ in range(20):
+        items = [Encoded([0] * rng.randint(1, 200), 0) for _ in range(8)]
+        budget = rng.choice((100, 400, 1000))
+        found = by_length(items, budget)
+        assert sorted(k for batch in found for k in batch) == list(range(8))
+        lengths = sorted((len(item.ids) for item in items), reverse=True)
+        assert [len(items[k].ids) for batch in found for k in batch] == lengths
+
+        def cost(sizes, lengths=lengths, budget=budget):
+            total, first = 0, 0
+            for size in sizes:
+                if size > 1 and size * lengths[first] > budget:
+                    return math.inf
+                total += size * lengths[first] + CALL_TOKENS
+                first += size
+            return total
+
+        every = [
+            [b - a for a, b in itertools.pairwise([0, *cuts, 8])]
+            for count in range(8)
+            for cuts in itertools.combinations(range(1, 8), count)
+        ]
+        assert cost([len(batch) for batch in found]) == min(map(cost, every))
+    assert by_length([], 100) == []

@@ -14,11 +14,11 @@ import torch
 from workbench.errors import UserError
 from workbench.evaluation import BASE, Measured, batch_tokens
 from workbench.generation import Speaker, speaking
-from workbench.likelihood import by_length, token_logps
+from workbench.likelihood import token_logps
 from workbench.models import LoadedModel
 from workbench.pairs import PreferencePairs, as_messages, demo_values, load_pairs, prompt_text
 from workbench.statistics import Z95, bootstrap, wilson
-from workbench.tokens import Encoded, Limits
+from workbench.tokens import Encoded, Limits, by_length
 
 MOST = 400  # documents
 COUNTED = ("acc", "acc_norm", "exact_match")  # metrics that are shares of examples

@@ -13,13 +13,13 @@ import torch
 
 from workbench.generation import Answer, Sampling, Speaker, generate, prompt_ids, speaking
 from workbench.judges import NEITHER, PREFERRED, Judge, RuleJudge, ScoringJudge, beats
-from workbench.likelihood import by_length, completion_logits, score_completions
+from workbench.likelihood import completion_logits, score_completions
 from workbench.models import LoadedModel
 from workbench.pairs import PreferencePairs, prompt_key
 from workbench.progress import QUIET, Progress
 from workbench.rahf.adapters import activate
 from workbench.statistics import bootstrap, distinct, length_controlled, share
-from workbench.tokens import Encoded, Limits
+from workbench.tokens import Encoded, Limits, by_length
 
 BASE = Speaker()
 SHARES = ("preference_accuracy", "unfinished", "repetition", "coherence")

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.acting import BASE, acting, adapted, on_own_rows, rows_stay_apart
 from workbench.errors import UserError
 from workbench.models import LoadedModel
-
-BASE = "__base__"  # what peft calls a row without an adapter
+from workbench.narrow import Narrow
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def generate(
     Raises UserError for sampling settings out of range.
     """
     answers: list[Answer] = []
-    with _acting(loaded, {adapter} if adapter else set()):
+    with acting(loaded, {adapter} if adapter else set()):
         for first in range(0, len(prompts), batch_rows):
             some = prompts[first : first + batch_rows]
             ids = prompt_ids(loaded, some, sampling, instruction)
@@ -164,7 +164,7 @@ def compare(
 def speaking(loaded: LoadedModel, speaker: Speaker) -> Iterator[None]:
     """The speaker's adapter and steering act on every pass made within, on all rows and positions. (Its instruction
     belongs into what is encoded.)"""
-    with _acting(loaded, {speaker.adapter} if speaker.adapter else set()), _steer(loaded, speaker.steering, None):
+    with acting(loaded, {speaker.adapter} if speaker.adapter else set()), _steer(loaded, speaker.steering, None):
         yield
 
 
@@ -224,13 +224,13 @@ class Lane:
     input_ids: Tensor
     mask: Tensor
     positions: Tensor
+    layers: list[nn.Module]
     cache: Any = None
 
     def forward(self, loaded: LoadedModel) -> Tensor:
         """Logits of the last position, [rows, 1, V]."""
         model = loaded.model
-        with_adapters = hasattr(model, "peft_config")
-        base = model.get_base_model() if with_adapters else model
+        base = model.get_base_model() if hasattr(model, "peft_config") else model
         takes = inspect.signature(base.forward).parameters
         inputs = {
             "input_ids": self.input_ids,
@@ -243,9 +243,9 @@ class Lane:
         if "logits_to_keep" in takes:
             inputs["logits_to_keep"] = 1
         names = set(self.adapters)
-        if with_adapters and len(names) > 1:
-            inputs["adapter_names"] = self.adapters
-        with _acting(loaded, names - {BASE}):
+        mixed = on_own_rows(self.layers, self.adapters) if len(names) > 1 else nullcontext()
+        narrow = Narrow() if self.input_ids.shape[1] == 1 and loaded.device.type == "cpu" else nullcontext()
+        with acting(loaded, names - {BASE}, self.layers), mixed, narrow:
             output = model(**inputs)
         self.cache = output.past_key_values
         return output.logits
@@ -268,8 +268,8 @@ class Lane:
 def lanes_of(
     loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steering: Sequence[Steering | None]
 ) -> list[Lane]:
-    """One lane for all rows, or one for each adapter: in families whose layers see rows and positions as one axis (there
-    peft cannot tell which row a state belongs to), and for full fine-tunings, which take the base's place."""
+    """One lane for all rows, or one for each adapter: in families whose layers see rows and positions as one axis, and
+    for full fine-tunings, which take the base's place."""
     full = loaded.tuned is not None and any(name in loaded.tuned for name in adapters)
     if len(set(adapters)) == 1 or (not full and rows_stay_apart(loaded)):
         groups = [list(range(len(prompts)))]
@@ -282,76 +282,17 @@ def lanes_of(
         input_ids[row, width - len(ids) :] = torch.tensor(ids)
         mask[row, width - len(ids) :] = 1
     positions = (mask.cumsum(1) - 1).clamp(min=0)
+    layers = adapted(loaded.model)
     return [
         Lane(
             rows,
             [adapters[row] for row in rows],
             [steering[row] for row in rows],
             *(tensor[rows].to(loaded.device) for tensor in (input_ids, mask, positions)),
+            layers,
         )
         for rows in groups
     ]
-
-
-def rows_stay_apart(loaded: LoadedModel) -> bool:
-    """Whether every layer with an adapter gets its input as [rows, positions, width], and is told whose row is whose:
-    watched in a pass of two rows of three tokens, since OPT and several mixtures of experts flatten the first two, and
-    peft tells the layers of an MPT nothing."""
-    names = [BASE, next(iter(loaded.model.peft_config))]
-    shaped, told = [], []
-
-    def watch(module, args, named, output):
-        shaped.append(bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
-        told.append(named.get("adapter_names") == names)
-
-    adapted = [module for module in loaded.model.modules() if hasattr(module, "lora_A")]
-    hooks = [module.register_forward_hook(watch, with_kwargs=True) for module in adapted]
-    ids = torch.zeros(2, 3, dtype=torch.long, device=loaded.device)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-    try:
-        with torch.inference_mode():
-            loaded.model(**inputs)
-            if not all(shaped):  # names would be refused, and peft would leave its hooks behind
-                return False
-            told.clear()
-            loaded.model(**inputs, adapter_names=list(names))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return all(told)
-
-
-@contextmanager
-def _acting(loaded: LoadedModel, names: set[str]) -> Iterator[None]:
-    """These adapters, or this full fine-tuning (none: the bare base), for as long as the context lasts; then what was
-    before, also if that was disabled adapters (peft's own context would leave them enabled). Costs nothing where they
-    act already."""
-    full = {name for name in names if loaded.tuned is not None and name in loaded.tuned}
-    with (
-        loaded.tuned.using(next(iter(full), None)) if loaded.tuned else nullcontext(),
-        _adapting(loaded.model, names - full),
-    ):
-        yield
-
-
-@contextmanager
-def _adapting(model, names: set[str]) -> Iterator[None]:
-    layers = [m for m in model.modules() if hasattr(m, "lora_A") and hasattr(m, "disable_adapters")]
-    before = (set() if layers[0].disable_adapters else set(layers[0].active_adapters)) if layers else names
-    if before == names:
-        yield
-        return
-    tuner, active = model.base_model, list(layers[0].active_adapters)
-    if names:
-        tuner.enable_adapter_layers()
-        tuner.set_adapter(sorted(names), inference_mode=True)
-    else:
-        tuner.disable_adapter_layers()
-    try:
-        yield
-    finally:
-        tuner.set_adapter(active, inference_mode=True)
-        (tuner.enable_adapter_layers if before else tuner.disable_adapter_layers)()
 
 
 def luck_of(seed: int, index: int, length: int) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from workbench.models import LoadedModel
-from workbench.tokens import Encoded, collate
+from workbench.tokens import Encoded, by_length, collate
 
 
 def completion_logits(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,18 +41,6 @@ def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) 
     """s = the mean of log pi over the completion's tokens (rahf.md, step 1), float32 [B]; padding never counts."""
     logps, mask = token_logps(model, batch, pad_id, device)
     return logps.sum(1) / mask.sum(1).clamp(min=1)
-
-
-def by_length(items: Sequence[Encoded], batch_tokens: int = 8192) -> Iterator[list[int]]:
-    """Indices in batches of similar length, at most ``batch_tokens`` padded tokens each, longest first (so that a run
-    that does not fit fails at once)."""
-    order = sorted(range(len(items)), key=lambda index: -len(items[index].ids))
-    start = 0
-    while start < len(order):
-        width = len(items[order[start]].ids)
-        count = max(1, batch_tokens // max(1, width))
-        yield order[start : start + count]
-        start += count
 
 
 @torch.inference_mode()

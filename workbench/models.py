@@ -334,7 +334,8 @@ class Trunk(nn.Module):
         """The raw outputs of the blocks (or of their parts, see ``site``) in ``collect`` (by default the last one),
         each [B, T, d].
 
-        ``reduce(block, output)`` is applied inside the hook, so that a pooled result is all that is kept.
+        ``reduce(block, output)`` is applied inside the hook, so that a pooled result is all that is kept. What comes out
+        where ``attention_mask`` is 0 means nothing.
         """
         wanted = set(collect) or {self.depth - 1}
         kept: dict[int, Tensor] = {}
@@ -351,9 +352,12 @@ class Trunk(nn.Module):
 
             return hook
 
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
-        if position_ids is not None and "position_ids" in self._takes:
-            inputs["position_ids"] = position_ids
+        inputs = {"input_ids": input_ids, "use_cache": False}
+        # Padding on the right is read by nothing that comes before it, and without a mask attention is about twice as fast.
+        if not bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()) or not bool(attention_mask[:, 0].all()):
+            inputs["attention_mask"] = attention_mask
+            if position_ids is not None and "position_ids" in self._takes:
+                inputs["position_ids"] = position_ids
         hooks = [self._read[index].register_forward_hook(keep(index)) for index in sorted(wanted)]
         try:
             self.decoder(**inputs)

@@ -12,9 +12,9 @@ import torch
 
 from workbench.errors import UserError
 from workbench.generation import Sampling, Speaker, prompt_ids, speaking
-from workbench.likelihood import by_length, token_logps
+from workbench.likelihood import token_logps
 from workbench.models import LoadedModel, Trunk
-from workbench.tokens import Encoded, collate
+from workbench.tokens import Encoded, by_length, collate
 
 if TYPE_CHECKING:
     from workbench.representations.capture import Activations

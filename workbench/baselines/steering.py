@@ -23,8 +23,8 @@ from workbench.rahf.calibrate import LADDER, WITHOUT_GAIN, climbed, told
 from workbench.rahf.patterns import choose_alpha, selected, short_alpha
 from workbench.rahf.pipeline import MOST_SCORED, Bench
 from workbench.representations import calibrate, preference_direction
-from workbench.representations.capture import Activations, capture, encode_pairs, in_batches
-from workbench.tokens import collate
+from workbench.representations.capture import Activations, capture, encode_pairs
+from workbench.tokens import by_length, collate
 
 MOST_MEASURED = 128  # pairs that suffice to tell how long states are
 READ_TOGETHER = 8192  # tokens a batch
@@ -60,7 +60,7 @@ def lengths_of(bench: Bench, pairs: PreferencePairs, layers: tuple[int, ...]) ->
     encoded = encode_pairs(bench.loaded, pairs, bench.limits)
     trunk = Trunk(bench.loaded.model, max(layers) + 1)
     total, count = dict.fromkeys(layers, 0.0), 0
-    for rows in in_batches(encoded, READ_TOGETHER):
+    for rows in by_length(encoded, READ_TOGETHER):
         batch = collate([encoded[row] for row in rows], bench.loaded.boundary.pad_id, bench.loaded.device)
         mask = selected(batch, bench.config.states)
         args = (batch.input_ids, batch.attention_mask, batch.position_ids)

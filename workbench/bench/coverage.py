@@ -16,7 +16,7 @@ WIDTHS = (20, 60)  # one for each way of the probe's arithmetic
 SHARED = 4  # pairs of one prompt in some data sets
 
 
-def run(progress: Progress) -> Measure:
+def run(name: str, progress: Progress) -> Measure:
     """``details``: for each setting the share that was covered, with Wilson's 95% interval. Seconds are for all."""
     started = perf_counter()
     details = {}
@@ -25,7 +25,7 @@ def run(progress: Progress) -> Measure:
             inside = covered(width, prompts, REPEATS, progress)
             low, high = wilson(inside, REPEATS)
             details[f"width {width}, {prompts} prompts"] = {"covered": inside / REPEATS, "low": low, "high": high}
-    return Measure("coverage", perf_counter() - started, details=details | {"repeats": REPEATS, "pairs": PAIRS})
+    return Measure(name, perf_counter() - started, details=details | {"repeats": REPEATS, "pairs": PAIRS})
 
 
 def covered(width: int, prompts: int, repeats: int, progress: Progress) -> int:

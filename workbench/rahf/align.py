@@ -21,8 +21,8 @@ from workbench.rahf.adapters import activate, adapter_state, add_adapter, join_a
 from workbench.rahf.collapse import Guard
 from workbench.rahf.config import RunConfig
 from workbench.rahf.patterns import Pattern, Patterns, selected
-from workbench.rahf.training import StageTrainer, arguments
-from workbench.tokens import collate
+from workbench.rahf.training import StageTrainer, arguments, part_tokens
+from workbench.tokens import by_length, collate
 
 ALIGNED = "aligned"
 
@@ -71,28 +71,43 @@ class AlignTrainer(StageTrainer):
     def lost(self, step: int) -> None:
         """Judged in ``compute_loss``, before anything is made of it."""
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        indices = inputs["indices"]
-        known = self.patterns.get(indices)
+    def parts(self, inputs):
+        known = self.patterns.get(inputs["indices"])
         activate(self.loaded, self.acting, train=ALIGNED)  # computing patterns switches adapters
         self._drop_in_adapters_only()
-        batch = collate(
-            [self.patterns.examples[index].bare for index in indices], self.loaded.boundary.pad_id, self.loaded.device
-        )
+        bare = [self.patterns.examples[index].bare for index in inputs["indices"]]
+        states = sum(pattern.shift.shape[1] for pattern in known)
+        for rows in by_length(bare, part_tokens(self.loaded.device)):
+            some = [known[row] for row in rows]
+            share = sum(pattern.shift.shape[1] for pattern in some) / states
+            yield {"sequences": [bare[row] for row in rows], "patterns": some}, share
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        batch = collate(inputs["sequences"], self.loaded.boundary.pad_id, self.loaded.device)
         hidden = model(batch.input_ids, batch.attention_mask, batch.position_ids, collect=self.patterns.layers)
         mask = selected(batch, self.patterns.config.states)
         states = torch.stack([hidden[layer][mask] for layer in self.patterns.layers])
-        foundation, shift = _joined(known)
+        foundation, shift = _joined(inputs["patterns"])
         loss, left = align_loss(states, foundation, shift, self.alpha)
-        blocks, shares = self.patterns.layers, left.tolist()
         self.measured = {
-            "fit": dict(zip(blocks, shares, strict=True)),
-            "reached": dict(zip(blocks, reached(states, foundation).tolist(), strict=True)),
+            "fit": (left, lengths(shift)),
+            "reached": (reached(states, foundation), lengths(foundation)),
         }
-        if not all(map(math.isfinite, shares)) and not self.over:
-            self.over = True
-            self.measured["collapsed"] = self.guard.not_finite(self.state.global_step + 1)
         return loss
+
+    def together(self, measured):
+        """Each block's shares, of the means over all states of the batch."""
+        result: dict[str, Any] = {}
+        for name in ("fit", "reached"):
+            shares, weights = (
+                torch.stack(list(some)) for some in zip(*(part[name] for part, _ in measured), strict=True)
+            )
+            mean = (shares * weights).sum(0) / weights.sum(0).clamp(min=1e-12)
+            result[name] = dict(zip(self.patterns.layers, mean.tolist(), strict=True))
+        if not all(map(math.isfinite, result["fit"].values())) and not self.over:
+            self.over = True
+            result["collapsed"] = self.guard.not_finite(self.state.global_step + 1)
+        return result
 
     def _drop_in_adapters_only(self) -> None:
         """The base's own dropout would move its states by as much as a small shift does, and the targets know none."""
@@ -107,6 +122,12 @@ def reached(states: Tensor, foundation: Tensor) -> Tensor:
     inputs [blocks, n, d], result [blocks]. At the target it is the relative strength of the shift."""
     moved = torch.linalg.vector_norm((states - foundation).float(), dim=-1).mean(1)
     return moved / torch.linalg.vector_norm(foundation.float(), dim=-1).mean(1).clamp(min=1e-12)
+
+
+@torch.no_grad()
+def lengths(vectors: Tensor) -> Tensor:
+    """The sum of the vectors' lengths in each block: [blocks, n, d] to float32 [blocks]."""
+    return torch.linalg.vector_norm(vectors.float(), dim=-1).sum(1)
 
 
 def _joined(patterns: list[Pattern]) -> tuple[Tensor, Tensor]:

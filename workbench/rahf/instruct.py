@@ -21,8 +21,8 @@ from workbench.pairs import Pair, PreferencePairs
 from workbench.progress import Progress
 from workbench.rahf.adapters import activate, add_adapter, add_full
 from workbench.rahf.config import RunConfig
-from workbench.rahf.training import StageTrainer, arguments
-from workbench.tokens import Encoded, Limits
+from workbench.rahf.training import StageTrainer, arguments, part_tokens
+from workbench.tokens import Encoded, Limits, by_length
 
 
 def scit_loss(match: Tensor, mismatch: Tensor, smoothing: float) -> Tensor:
@@ -40,6 +40,17 @@ class ScitTrainer(StageTrainer):
 
     smoothing = 0.2
 
+    def parts(self, inputs):
+        """Responses, each under both instructions."""
+        chosen, chosen_other, rejected, rejected_other = inputs["sequences"]
+        fits, others = [*chosen, *rejected], [*chosen_other, *rejected_other]
+        longer = [max(both, key=lambda item: len(item.ids)) for both in zip(fits, others, strict=True)]
+        for rows in by_length(longer, part_tokens(self.loaded.device) // 2):
+            first = [row for row in rows if row < len(chosen)]
+            second = [row for row in rows if row >= len(chosen)]
+            sides = [[items[row] for row in some] for some in (first, second) for items in (fits, others)]
+            yield {"sequences": sides}, len(rows) / len(fits)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         sides = inputs["sequences"]
         flat = [item for side in sides for item in side]
@@ -53,6 +64,11 @@ class ScitTrainer(StageTrainer):
 
 class SftTrainer(StageTrainer):
     """Plain supervised fine-tuning: the mean negative log-likelihood of the completions' tokens, averaged over examples."""
+
+    def parts(self, inputs):
+        (items,) = inputs["sequences"]
+        for rows in by_length(items, part_tokens(self.loaded.device)):
+            yield {"sequences": [[items[row] for row in rows]]}, len(rows) / len(items)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scores = mean_logps(model, inputs["sequences"][0], self.loaded.boundary.pad_id, self.loaded.device)

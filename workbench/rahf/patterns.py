@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from workbench.likelihood import by_length
 from workbench.models import LoadedModel, Trunk
 from workbench.pairs import PreferencePairs
 from workbench.progress import Progress
 from workbench.rahf.adapters import activate
 from workbench.rahf.config import RunConfig
-from workbench.tokens import Encoded, Limits, collate
+from workbench.tokens import Encoded, Limits, by_length, collate
 
 CACHE_BYTES = 2 * 2**30  # patterns beyond this are computed again when their batch comes
 

@@ -6,12 +6,12 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
@@ -25,6 +25,7 @@ from workbench.stamp import check, stamp
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_bnb_8bit"}
 LOGGED = 1000  # at most about so many loss events a stage
+PART_TOKENS = {"cuda": 16_384, "cpu": 2048}  # padded tokens that go through the model at once in training
 SAVE_SECONDS = 60.0  # at most so much work lies between two checkpoints, where steps are slow
 SAVE_SHARE = 0.1  # of the time at most goes into these: whole models take minutes to write
 
@@ -67,6 +68,11 @@ def arguments(
         optim=OPTIMIZERS[config.optimizer],
         **more,
     )
+
+
+def part_tokens(device: torch.device) -> int:
+    """The most padded tokens of a part of a batch in training (see ``StageTrainer.parts``)."""
+    return PART_TOKENS.get(device.type, PART_TOKENS["cuda"])
 
 
 def check_optimizer(optimizer: str, device: torch.device) -> None:
@@ -148,6 +154,29 @@ class StageTrainer(Trainer):
             "loss_first": losses[0] if losses else None,
             "loss_last": losses[-1] if losses else None,
         }
+
+    def parts(self, inputs: Any) -> Iterable[tuple[Any, float]]:
+        """The parts in which a batch goes through the model, one after another, each with its share of the batch's loss:
+        sequences of about one length, so that none is padded far and only one part's graph stands in memory."""
+        yield inputs, 1.0
+
+    def together(self, measured: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        """What was measured of a whole batch, from what was of its parts, each with its share of the loss."""
+        names = measured[0][0]
+        return {name: sum(share * numbers[name] for numbers, share in measured) for name in names}
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """The Trainer's, part by part: the gradient is the whole batch's."""
+        model.train()
+        total, measured = 0.0, []
+        for part, share in self.parts(inputs):
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, part) * (share / self.current_gradient_accumulation_steps)
+            self.accelerator.backward(loss)
+            total = total + loss.detach()
+            measured.append((self.measured, share))
+        self.measured = self.together(measured)
+        return total
 
     def memory(self) -> dict[str, Any]:
         """What a checkpoint keeps beside weights, optimiser and random numbers (plain JSON); :meth:`recall` gets it."""

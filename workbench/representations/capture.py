@@ -21,7 +21,7 @@ from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
 from workbench.representations.files import read_arrays, write_arrays
 from workbench.sites import SITES, check_site
-from workbench.tokens import Batch, Encoded, Limits, collate
+from workbench.tokens import Batch, Encoded, Limits, by_length, collate
 
 if TYPE_CHECKING:
     from workbench.models import LoadedModel
@@ -166,17 +166,6 @@ def _said(item: Encoded, end: Sequence[int]) -> int:
     return max(1, count - len(end)) if ended else count
 
 
-def in_batches(encoded: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
-    """Indices of sequences of about equal length, longest first (what does not fit into memory shows at once)."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(encoded)), key=lambda k: -len(encoded[k].ids)):
-        if batches and (len(batches[-1]) + 1) * len(encoded[batches[-1][0]].ids) <= batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
-
-
 @dataclass(frozen=True)
 class Reading:
     """How sequences are read: ``spans`` [S] are the completion tokens that a mean runs over, from the first on."""
@@ -193,7 +182,7 @@ def _run(loaded: LoadedModel, encoded: Sequence[Encoded], reading: Reading, prog
     """The pooled states of all sequences in their order, float32 [L, S, d]."""
     from workbench.models import Trunk
 
-    batches = in_batches(encoded, reading.batch_tokens)
+    batches = by_length(encoded, reading.batch_tokens)
     states = np.empty((loaded.n_blocks, len(encoded), loaded.width), dtype=np.float32)
     total = sum(len(item.ids) for item in encoded)
     done, started = 0, time.monotonic()

@@ -1,0 +1,101 @@
+"""Which adapters, or which full fine-tuning, act in a model: for a while, on whole batches or on rows of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+from workbench.models import LoadedModel
+
+BASE = "__base__"  # the name under which the model without adapters answers
+
+
+def adapted(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model that have adapters."""
+    return [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "disable_adapters")]
+
+
+@contextmanager
+def acting(loaded: LoadedModel, names: set[str], layers: Sequence[nn.Module] | None = None) -> Iterator[None]:
+    """These adapters, or this full fine-tuning (none: the bare base), for as long as the context lasts; then what was
+    before, also if that was disabled adapters (peft's own context would leave them enabled). Costs nothing where they
+    act already. ``layers`` saves looking for them again (see :func:`adapted`)."""
+    full = {name for name in names if loaded.tuned is not None and name in loaded.tuned}
+    with (
+        loaded.tuned.using(next(iter(full), None)) if loaded.tuned else nullcontext(),
+        _adapting(adapted(loaded.model) if layers is None else layers, names - full),
+    ):
+        yield
+
+
+@contextmanager
+def _adapting(layers: Sequence[nn.Module], names: set[str]) -> Iterator[None]:
+    before = (set() if layers[0].disable_adapters else set(layers[0].active_adapters)) if layers else names
+    if before == names:
+        yield
+        return
+    active = list(layers[0].active_adapters)
+    for layer in layers:
+        layer.enable_adapters(bool(names))
+        if names:
+            layer.set_adapter(sorted(names), inference_mode=True)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.set_adapter(active, inference_mode=True)
+            layer.enable_adapters(bool(before))
+
+
+@contextmanager
+def on_own_rows(layers: Sequence[nn.Module], adapters: Sequence[str]) -> Iterator[None]:
+    """Of the adapters that act, each does so on the rows of a batch that are named after it alone, ``BASE`` on none.
+
+    What comes out of an adapter's first matrix is set to 0 in the other rows, so that its second adds 0 to them: they
+    are what they would be without it. (peft's own mixed batches take such rows out and put them back in every layer,
+    which took longer than the layers themselves.) Only where :func:`rows_stay_apart`.
+    """
+    names = set(adapters) - {BASE}
+    others = {name: torch.tensor([one != name for one in adapters])[:, None, None] for name in names}
+
+    def cleared(name: str):
+        def hook(module, args, output):
+            if others[name].device != output.device:
+                others[name] = others[name].to(output.device)
+            return output.masked_fill(others[name], 0.0)
+
+        return hook
+
+    hooks = [
+        layer.lora_A[name].register_forward_hook(cleared(name))
+        for layer in layers
+        for name in names
+        if name in layer.lora_A
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def rows_stay_apart(loaded: LoadedModel) -> bool:
+    """Whether every layer with an adapter gets its input as [rows, positions, width]: watched in a pass of two rows of
+    three tokens, since OPT and several mixtures of experts make one axis of the first two."""
+    shaped = []
+
+    def watch(module, args, output):
+        shaped.append(bool(args) and args[0].dim() == 3 and args[0].shape[:2] == (2, 3))
+
+    hooks = [module.register_forward_hook(watch) for module in adapted(loaded.model)]
+    ids = torch.zeros(2, 3, dtype=torch.long, device=loaded.device)
+    try:
+        with torch.inference_mode():
+            loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return all(shaped)
