@@ -117,7 +117,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(trained, monkeypatch, 
     """The parts are one sequence each (a response under both instructions in SCIT's step 1), or all of the batch."""
     counts = []
     for tokens in (10**6, 1):
-        monkeypatch.setattr("workbench.rahf.training.PART_TOKENS", {"cpu": tokens, "cuda": tokens})
+        monkeypatch.setattr("workbench.tokens.PART_TOKENS", {"cpu": tokens, "cuda": tokens})
         monkeypatch.setattr("workbench.tokens.CALL_TOKENS", 10**6 if tokens > 1 else 0)
         counts.append(trained(method=method))
     whole, parts = counts

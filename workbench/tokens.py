@@ -261,6 +261,13 @@ def collate(batch: Sequence[Encoded], pad_id: int, device=None, side: str = "rig
 
 
 CALL_TOKENS = 64  # a batch more costs about as much time as so many tokens of padding
+PART_TOKENS = {"cuda": 16_384, "cpu": 2048}  # padded tokens that go through a model at once in training
+
+
+def part_tokens(device: str) -> int:
+    """The most padded tokens of a part of a training batch on a device of this type: enough to keep it busy. (Longer
+    sequences go alone.)"""
+    return PART_TOKENS.get(device, PART_TOKENS["cuda"])
 
 
 def by_length(items: Sequence[Encoded], batch_tokens: int = 8192) -> list[list[int]]:

@@ -21,8 +21,8 @@ from workbench.rahf.adapters import activate, adapter_state, add_adapter, join_a
 from workbench.rahf.collapse import Guard
 from workbench.rahf.config import RunConfig
 from workbench.rahf.patterns import Pattern, Patterns, selected
-from workbench.rahf.training import StageTrainer, arguments, part_tokens
-from workbench.tokens import by_length, collate
+from workbench.rahf.training import StageTrainer, arguments
+from workbench.tokens import by_length, collate, part_tokens
 
 ALIGNED = "aligned"
 
@@ -77,7 +77,7 @@ class AlignTrainer(StageTrainer):
         self._drop_in_adapters_only()
         bare = [self.patterns.examples[index].bare for index in inputs["indices"]]
         states = sum(pattern.shift.shape[1] for pattern in known)
-        for rows in by_length(bare, part_tokens(self.loaded.device)):
+        for rows in by_length(bare, part_tokens(self.loaded.device.type)):
             some = [known[row] for row in rows]
             share = sum(pattern.shift.shape[1] for pattern in some) / states
             yield {"sequences": [bare[row] for row in rows], "patterns": some}, share

@@ -214,8 +214,9 @@ def instruct_bytes(plan: Plan) -> float:
     draws = plan.instruct_steps * config.accumulation * pairs
     tokens = plan.longest_seen(plan.whole[plan.in_step1], draws) + plan.facts.instruction
     answer = plan.longest_seen(plan.answers[plan.in_step1], draws) + 1
-    logits = pairs * plan.sides * answer * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
-    return kept_bytes(plan, pairs * plan.sides, tokens, plan.shape.blocks) + logits
+    rows = together(plan, pairs * plan.sides, tokens, 2 if config.method == "scit" else 1)
+    logits = rows * answer * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
+    return kept_bytes(plan, rows, tokens, plan.shape.blocks) + logits
 
 
 def align_bytes(plan: Plan) -> float:
@@ -223,7 +224,14 @@ def align_bytes(plan: Plan) -> float:
     config = plan.config
     rows = min(config.align_batch, plan.examples)
     tokens = plan.longest_seen(plan.whole[plan.in_step3], plan.align_steps * config.accumulation * rows)
-    return kept_bytes(plan, rows, tokens, plan.depth)
+    return kept_bytes(plan, together(plan, rows, tokens), tokens, plan.depth)
+
+
+def together(plan: Plan, rows: int, tokens: float, alone: int = 1) -> float:
+    """How many rows of a training batch go through the model at once (at least ``alone``): see ``StageTrainer.parts``."""
+    from workbench.tokens import part_tokens
+
+    return min(rows, max(alone, part_tokens(plan.device.kind) / tokens))
 
 
 def scoring_bytes(plan: Plan) -> float:

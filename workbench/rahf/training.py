@@ -25,7 +25,6 @@ from workbench.stamp import check, stamp
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_bnb_8bit"}
 LOGGED = 1000  # at most about so many loss events a stage
-PART_TOKENS = {"cuda": 16_384, "cpu": 2048}  # padded tokens that go through the model at once in training
 SAVE_SECONDS = 60.0  # at most so much work lies between two checkpoints, where steps are slow
 SAVE_SHARE = 0.1  # of the time at most goes into these: whole models take minutes to write
 
@@ -68,11 +67,6 @@ def arguments(
         optim=OPTIMIZERS[config.optimizer],
         **more,
     )
-
-
-def part_tokens(device: torch.device) -> int:
-    """The most padded tokens of a part of a batch in training (see ``StageTrainer.parts``)."""
-    return PART_TOKENS.get(device.type, PART_TOKENS["cuda"])
 
 
 def check_optimizer(optimizer: str, device: torch.device) -> None:
