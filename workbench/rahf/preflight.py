@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,21 +219,23 @@ def _memory(config: RunConfig, facts: Facts, told: Estimate) -> Iterator[Problem
         return
     parts = memory_parts(Plan(config, facts))
     amounts = f"about {amount(told.memory_bytes)} and {amount(free)} are free"
-    field, mend = _relief(config, parts)
+    field, mend = _relief(config, facts, parts)
     if told.memory_bytes > FAR_TOO_MUCH * free:
         yield Problem("stop", field, f"This run needs {amounts}: {mend}.")
     else:
         yield Problem("warn", field, f"Memory is tight, this run needs {amounts}: {mend}.")
 
 
-def _relief(config: RunConfig, parts: dict[str, float]) -> tuple[str, str]:
+def _relief(config: RunConfig, facts: Facts, parts: dict[str, float]) -> tuple[str, str]:
     """The setting that saves most, and what to do with it."""
     if parts["training"] > parts["steady"]:
-        more = "" if config.gradient_checkpointing else " or turn on gradient_checkpointing"
-        if max(config.instruct_batch, config.align_batch) > 1:
+        more = "" if config.gradient_checkpointing else "turn on gradient_checkpointing, or "
+        half = {name: max(1, getattr(config, name) // 2) for name in ("instruct_batch", "align_batch")}
+        halved = memory_parts(Plan(replace(config, **half), facts))["training"]
+        if halved < 0.75 * parts["training"]:  # a batch goes in parts: often its size does not matter
             field = "instruct_batch" if config.instruct_batch >= config.align_batch / 4 else "align_batch"
-            return field, f"halve the batches and double accumulation{more}, or shorten completion_tokens"
-        return "completion_tokens", f"shorten completion_tokens{more}"
+            return field, f"halve the batches and double accumulation, {more}or shorten completion_tokens"
+        return "completion_tokens", f"{more}shorten completion_tokens"
     if config.instruct_tuning == "full":
         return "instruct_tuning", "set instruct_tuning to lora"
     if config.quantization == "none" and parts["weights"] > parts["steady"] / 2:
