@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 
 from workbench.errors import UserError
 from workbench.progress import Event
 from workbench.statistics import rounded_down
-from workbench.ui import align_view, answers, charts, compare_view, votes
+from workbench.ui import align_view, answers, charts, compare_plot, compare_view, votes
 
 
 def test_wilson_is_the_textbook_interval_and_stays_within_zero_and_one():
@@ -503,3 +503,17 @@ def test_the_list_says_what_it_shows():
 def test_sampling_that_means_nothing_is_refused_with_a_sentence(bad):
     with pytest.raises(UserError):
         answers.sampling_from(*bad)
+
+
+def test_names_of_many_methods_cover_each_other_nowhere():
+    """Seven methods that stand where a study of the bundled pairs put them."""
+    places = [("Base", 0.0, 0.5), ("Prompt p+", 0.84, 0.7725), ("Steering", 0.33, 0.6025), ("SFT", 3.07, 0.7375),
+              ("HIR", 1.39, 0.7675), ("DPO", 2.02, 0.74), ("RAHF-SCIT", 1.14, 0.765), ("RAHF-Dual", 1.37, 0.7675)]  # fmt: skip
+    points = [
+        {"name": name, "color": "base" if name == "Base" else "ink", "win_rate": rate, "kl_from_base": kl}
+        for name, kl, rate in places
+    ]
+    found = compare_plot.frontier(points)["labels"]
+    boxes = [(*compare_plot._ends((one["side"], one["x"]), 2.6 * len(one["strong"])), one["y"]) for one in found]
+    for one, other in combinations(boxes, 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or abs(one[2] - other[2]) >= 8

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.ui import charts
 
-LETTER = 2.3  # per cent of a narrow plot that a letter takes
+LETTER = 2.6  # per cent of a narrow plot that a letter takes
 
 
 def frontier(points: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -87,7 +87,7 @@ def _labels(points: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]], da
     for point, dot, name in zip(points, dots, short_names([point["name"] for point in points]), strict=True):
         wide, x = LETTER * len(name), dot["x"]
         across = ("", x) if x < wide / 2 else ("r", x) if x > 100 - wide / 2 else ("m", x)
-        spots = [(*across, dot["y"] + rise) for rise in (9.0, -9.0, 17.0, -17.0, 25.0)]
+        spots = [(*across, dot["y"] + rise) for rise in (9.0, -9.0, 18.0, -18.0, 27.0, -27.0)]
         spots += [("", x + 2.0, dot["y"]), ("r", x - 2.0, dot["y"])]
         best = min(spots, key=lambda spot, w=wide: (_covered(spot, w, taken), spots.index(spot)))
         taken.append((*_ends(best, wide), best[2]))
