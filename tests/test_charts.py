@@ -514,6 +514,8 @@ def test_names_of_many_methods_cover_each_other_nowhere():
         for name, kl, rate in places
     ]
     found = compare_plot.frontier(points)["labels"]
-    boxes = [(*compare_plot._ends((one["side"], one["x"]), 2.6 * len(one["strong"])), one["y"]) for one in found]
+    boxes = [
+        (*compare_plot._ends((one["side"], one["x"], one["y"]), 2.6 * len(one["strong"])), one["y"]) for one in found
+    ]
     for one, other in combinations(boxes, 2):
         assert one[1] <= other[0] or other[1] <= one[0] or abs(one[2] - other[2]) >= 8
