@@ -7,7 +7,7 @@ from tiny import FAMILIES, tiny_model, tiny_tokenizer
 from workbench import narrow
 from workbench.errors import UserError
 from workbench.generation import Sampling, Speaker, Steering, answer_together, compare, generate, pick, speaking
-from workbench.rahf.adapters import activate, add_adapter
+from workbench.rahf.adapters import activate, add_adapter, load_adapter, save_adapter
 from workbench.rahf.config import RunConfig
 
 PROMPTS = ["what is it?", "please tell me how many days a week has", "no"]
@@ -175,3 +175,38 @@ def test_answers_of_few_rows_go_the_other_way_round(monkeypatch):
     assert [a.ids for a in generate(loaded, ["what is it?"], Sampling(max_new_tokens=4, temperature=0))] == [
         a.ids for a in few
     ]
+
+
+def test_an_adapter_that_is_loaded_between_two_tokens_does_not_act_on_others(tmp_path):
+    """Another visitor opens the first run on a base that answers somebody without any adapter."""
+    made = tiny_model()
+    add_adapter(made, "aligned", RunConfig(), 3, seed=1)
+    with torch.no_grad():
+        for name, parameter in made.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.5)
+    save_adapter(made, "aligned", tmp_path)
+    speakers, sampling = [Speaker(), Speaker(instruction="be kind")], Sampling(max_new_tokens=12, temperature=0)
+
+    def answers(between):
+        loaded = tiny_model()
+        drawing = answer_together(loaded, ["what is it?", "a fox"], sampling, speakers)
+        next(drawing)
+        next(drawing)
+        between(loaded)
+        *_, last = drawing
+        return [[answer.ids for answer in side] for side in last]
+
+    changed = tiny_model()
+    load_adapter(changed, tmp_path, "other")
+    wanted = answers(lambda loaded: None)
+    assert [a.ids for a in generate(changed, ["what is it?", "a fox"], sampling, "other")] != wanted[0]
+    assert answers(lambda loaded: load_adapter(loaded, tmp_path, "other")) == wanted
+
+
+@pytest.mark.parametrize("speakers", [[Speaker("nobody")], [Speaker(), Speaker("nobody")]])
+def test_an_adapter_that_is_not_there_is_no_base(speakers):
+    loaded = tiny_model()
+    add_adapter(loaded, "aligned", RunConfig(), 3, seed=1)
+    with pytest.raises(KeyError, match="nobody"):
+        list(answer_together(loaded, ["what is it?"], Sampling(max_new_tokens=2), speakers))

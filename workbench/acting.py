@@ -33,16 +33,18 @@ def acting(loaded: LoadedModel, names: set[str], layers: Sequence[nn.Module] | N
 
 @contextmanager
 def _adapting(layers: Sequence[nn.Module], names: set[str]) -> Iterator[None]:
+    if missing := names.difference(*(layer.lora_A for layer in layers)):
+        raise KeyError(f"no adapter {sorted(missing)} in the model")  # the base would answer in its place
     before = (set() if layers[0].disable_adapters else set(layers[0].active_adapters)) if layers else names
     if before == names:
         yield
         return
     active = list(layers[0].active_adapters)
-    for layer in layers:
-        layer.enable_adapters(bool(names))
-        if names:
-            layer.set_adapter(sorted(names), inference_mode=True)
     try:
+        for layer in layers:
+            layer.enable_adapters(bool(names))
+            if names:
+                layer.set_adapter(sorted(names), inference_mode=True)
         yield
     finally:
         for layer in layers:

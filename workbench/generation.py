@@ -2,7 +2,7 @@
 
 Each prompt has a stream of random numbers of its own, fixed by the seed and its place in the list, and every token is
 drawn by inverting the distribution at the next of them. So all speakers answer with the same luck, an answer does
-not depend on which other prompts are in the batch, and equal distributions give equal answers.
+not depend on which other prompts are in the batch (but for rounding), and equal distributions give equal answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.acting import BASE, acting, adapted, on_own_rows, rows_stay_apart
 from workbench.errors import UserError
@@ -224,7 +224,6 @@ class Lane:
     input_ids: Tensor
     mask: Tensor
     positions: Tensor
-    layers: list[nn.Module]
     cache: Any = None
 
     def forward(self, loaded: LoadedModel) -> Tensor:
@@ -242,10 +241,13 @@ class Lane:
             inputs["position_ids"] = self.positions
         if "logits_to_keep" in takes:
             inputs["logits_to_keep"] = 1
-        names = set(self.adapters)
-        mixed = on_own_rows(self.layers, self.adapters) if len(names) > 1 else nullcontext()
+        names, layers = (
+            set(self.adapters),
+            adapted(loaded.model),
+        )  # somebody may have loaded another since the last token
+        mixed = on_own_rows(layers, self.adapters) if len(names) > 1 else nullcontext()
         narrow = Narrow() if self.input_ids.shape[1] == 1 and loaded.device.type == "cpu" else nullcontext()
-        with acting(loaded, names - {BASE}, self.layers), mixed, narrow:
+        with acting(loaded, names - {BASE}, layers), mixed, narrow:
             output = model(**inputs)
         self.cache = output.past_key_values
         return output.logits
@@ -282,14 +284,12 @@ def lanes_of(
         input_ids[row, width - len(ids) :] = torch.tensor(ids)
         mask[row, width - len(ids) :] = 1
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    layers = adapted(loaded.model)
     return [
         Lane(
             rows,
             [adapters[row] for row in rows],
             [steering[row] for row in rows],
             *(tensor[rows].to(loaded.device) for tensor in (input_ids, mask, positions)),
-            layers,
         )
         for rows in groups
     ]

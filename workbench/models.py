@@ -316,6 +316,8 @@ class Trunk(nn.Module):
         self.decoder = _with_modules(self.decoder, {child: nn.Identity() for child in later})
         self._list = name
         self._takes = inspect.signature(owner.forward).parameters
+        config = getattr(owner, "config", None)  # some families can be told to read both ways
+        self._causal = not getattr(config, "use_bidirectional_attention", False) and getattr(config, "is_causal", True)
         self._whole = site == "block"
         self._read = list(blocks)[:depth]
         if site != "block":
@@ -354,7 +356,8 @@ class Trunk(nn.Module):
 
         inputs = {"input_ids": input_ids, "use_cache": False}
         # Padding on the right is read by nothing that comes before it, and without a mask attention is about twice as fast.
-        if not bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()) or not bool(attention_mask[:, 0].all()):
+        right = bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()) and bool(attention_mask[:, 0].all())
+        if not right or not self._causal:
             inputs["attention_mask"] = attention_mask
             if position_ids is not None and "position_ids" in self._takes:
                 inputs["position_ids"] = position_ids

@@ -31,6 +31,7 @@ def _pays(rows: Tensor, weight: Tensor) -> bool:
     return (
         rows.device.type == "cpu"
         and rows.dtype == weight.dtype == torch.float32
+        and rows.shape[-1] > 0
         and 1 <= rows.numel() // rows.shape[-1] <= MOST_ROWS
         and weight.dim() == 2
         and weight.shape[0] >= 64  # not the narrow matrices of an adapter

@@ -152,7 +152,7 @@ class StageTrainer(Trainer):
     def parts(self, inputs: Any) -> Iterable[tuple[Any, float]]:
         """The parts in which a batch goes through the model, one after another, each with its share of the batch's loss:
         sequences of about one length, so that none is padded far and only one part's graph stands in memory."""
-        yield inputs, 1.0
+        raise NotImplementedError
 
     def together(self, measured: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:
         """What was measured of a whole batch, from what was of its parts, each with its share of the loss."""
@@ -160,7 +160,9 @@ class StageTrainer(Trainer):
         return {name: sum(share * numbers[name] for numbers, share in measured) for name in names}
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """The Trainer's, part by part: the gradient is the whole batch's."""
+        """The Trainer's, part by part where there are parts: the gradient is the whole batch's."""
+        if type(self).parts is StageTrainer.parts:
+            return super().training_step(model, inputs, num_items_in_batch)
         model.train()
         total, measured = 0.0, []
         for part, share in self.parts(inputs):
