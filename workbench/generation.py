@@ -241,10 +241,8 @@ class Lane:
             inputs["position_ids"] = self.positions
         if "logits_to_keep" in takes:
             inputs["logits_to_keep"] = 1
-        names, layers = (
-            set(self.adapters),
-            adapted(loaded.model),
-        )  # somebody may have loaded another since the last token
+        names = set(self.adapters)
+        layers = adapted(model)  # not kept: somebody may have loaded another adapter since the last token
         mixed = on_own_rows(layers, self.adapters) if len(names) > 1 else nullcontext()
         narrow = Narrow() if self.input_ids.shape[1] == 1 and loaded.device.type == "cpu" else nullcontext()
         with acting(loaded, names - {BASE}, layers), mixed, narrow:

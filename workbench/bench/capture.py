@@ -37,8 +37,8 @@ def run(name: str, progress: Progress, blocks: int, width: int) -> Measure:
         kept["ours"] = capture(loaded, pairs, encoded=encoded)
 
     @torch.inference_mode()
-    def naive(items: Sequence[Encoded] = encoded) -> None:
-        kept["naive"] = naively(loaded, items)
+    def naive() -> None:
+        kept["naive"] = naively(loaded, encoded)
 
     seconds = interleaved(
         {"ours": ours, "floor": lambda: floor(loaded, encoded), "naive": naive}, REPEATS, progress, "bench"
