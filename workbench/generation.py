@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench import processes
 from workbench.acting import BASE, acting, adapted, on_own_rows, rows_stay_apart
 from workbench.errors import UserError
 from workbench.models import LoadedModel
@@ -206,7 +207,7 @@ def _decode(
         for lane in lanes:
             with lane.steered(loaded):
                 logits = lane.forward(loaded)
-            tokens = pick(logits[:, -1].float(), luck[lane.rows, step], sampling)
+            tokens = processes.in_step(pick(logits[:, -1].float(), luck[lane.rows, step], sampling))
             append_tokens(boundary, [answers[row] for row in lane.rows], tokens.tolist())
             lane.advance(tokens)
         yield answers

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from workbench import processes
 from workbench.progress import finite
 
 
@@ -17,8 +18,10 @@ def write_whole(path: Path, text: str, sync: bool = True) -> None:
 
     ``sync=False`` skips waiting for the disk: still whole for readers and after a kill, not after a power cut. Raises
     ``OSError`` if the disk does not take it; the old content then stays. A killed writer leaves a file
-    ``.NAME-PID-...`` behind (see :func:`sweep`).
+    ``.NAME-PID-...`` behind (see :func:`sweep`). Of several processes that do one run only the first writes.
     """
+    if not processes.first():
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-{os.getpid()}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

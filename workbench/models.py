@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from workbench import processes
 from workbench.errors import UserError
 from workbench.tokens import Boundary
 from workbench.tuned import WeightSets
@@ -74,6 +75,10 @@ def load_model(
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
     held = _quantized(quantization, kind, where)
+    if held and processes.here().sharded:
+        raise UserError(
+            "Weights in few bits cannot be shared out over processes: set quantization to none, or leave out --use_fsdp."
+        )
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -89,8 +94,13 @@ def load_model(
         # On some CPUs bitsandbytes packs weights anew in their first pass without gradients, and then passes none back.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    model = (model if held else model.to(where)).eval().requires_grad_(False)
+    shared = processes.here().sharded
+    model = (model if held or shared else model.to(where)).eval().requires_grad_(False)
     loaded = wrap_model(model, tokenizer, name=_display_name(source), source=source)
+    if shared:
+        processes.shard(loaded.blocks, where)
+        model.to(where)
+        loaded.device = where
     from workbench.suitability import check_decoder
 
     check_decoder(model, loaded.blocks, loaded.width, loaded.name)

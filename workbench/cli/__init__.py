@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from workbench import __version__
+from workbench import __version__, processes
 from workbench.cli import data, evaluate, export, house, judge, measure, method, study
 from workbench.cli.terminal import print_json, quiet_stdout
 from workbench.errors import Stopped, UserError
 
 ABOUT = "See where a language model holds a preference, align it there, and compare the answers."
+SHARED_OUT = ("align", "resume")  # verbs that several processes can share
 EPILOG = """MODEL is demo, a local folder or a Hub id. PAIRS is demo, demo/VALUE, demo:test, a file or a Hub data set
 (org/name:split). RUN is a run's folder, its id, or the beginning of its id."""
 
@@ -60,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 with contextlib.redirect_stdout(out):  # --help and --version are answers, not logs
                     options = build_parser().parse_args(arguments)
+                if several(options.verb) and not processes.first():
+                    from workbench.runs.worker import follow
+
+                    return follow()
                 result = options.work(options)
                 if options.json:
                     print_json(result, out)
@@ -83,6 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from workbench.runs.worker import sentence
 
         return _say(sentence(error, "set RAHF_DEBUG=1 to see where"), 2)
+
+
+def several(verb: str) -> bool:
+    """Meet the other processes, where a launcher started several; whether it did. Raises UserError for a verb that they
+    cannot share."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and verb not in SHARED_OUT:
+        raise UserError(f"Only {' and '.join(SHARED_OUT)} work in several processes: start {verb} in one.")
+    processes.join()
+    return processes.here().count > 1
 
 
 def set_quiet() -> None:

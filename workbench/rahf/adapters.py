@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from workbench import processes
 from workbench.errors import UserError
 from workbench.jsonfile import sync_path
 from workbench.models import LoadedModel, find_blocks
@@ -109,6 +110,10 @@ def add_adapter(loaded: LoadedModel, name: str, config: RunConfig, depth: int, s
 
 def add_full(loaded: LoadedModel, name: str) -> None:
     """A full fine-tuning that equals the base as yet, in float32: below that, small steps would be rounded away."""
+    if processes.here().sharded:
+        raise UserError(
+            "All weights cannot be trained where they are shared out: set instruct_tuning to lora, or leave out --use_fsdp."
+        )
     if loaded.tuned is None:
         base = loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
         loaded.tuned = WeightSets(base)
@@ -157,8 +162,11 @@ def save_adapter(loaded: LoadedModel, name: str, folder: Path, about: dict[str, 
     """Write the adapter so that plain ``PeftModel.from_pretrained(model, folder)`` loads it (a full fine-tuning: its
     weights by the model's own names).
 
-    ``about`` (a stamp, see ``workbench.stamp``, and what else is to be known of it) goes into the weights' header.
+    ``about`` (a stamp, see ``workbench.stamp``, and what else is to be known of it) goes into the weights' header. Of
+    several processes the first one writes.
     """
+    if not processes.first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     about = {"model": loaded.fingerprint} | (about or {})
     if is_full(loaded, name):

@@ -22,7 +22,7 @@ from workbench.rahf.collapse import Guard
 from workbench.rahf.config import RunConfig
 from workbench.rahf.patterns import Pattern, Patterns, selected
 from workbench.rahf.training import StageTrainer, arguments
-from workbench.tokens import by_length, collate, part_tokens
+from workbench.tokens import collate
 
 ALIGNED = "aligned"
 
@@ -72,15 +72,19 @@ class AlignTrainer(StageTrainer):
         """Judged in ``compute_loss``, before anything is made of it."""
 
     def parts(self, inputs):
-        known = self.patterns.get(inputs["indices"])
+        bare = [self.patterns.examples[index].bare for index in inputs["indices"]]
+        parts = self.cut(bare)
+        mine = sorted(row for rows in parts for row in rows)
+        known = dict(zip(mine, self.patterns.get([inputs["indices"][row] for row in mine]), strict=True))
         activate(self.loaded, self.acting, train=ALIGNED)  # computing patterns switches adapters
         self._drop_in_adapters_only()
-        bare = [self.patterns.examples[index].bare for index in inputs["indices"]]
-        states = sum(pattern.shift.shape[1] for pattern in known)
-        for rows in by_length(bare, part_tokens(self.loaded.device.type)):
-            some = [known[row] for row in rows]
-            share = sum(pattern.shift.shape[1] for pattern in some) / states
-            yield {"sequences": [bare[row] for row in rows], "patterns": some}, share
+        states = [len(item.ids) - item.start for item in bare]
+        for rows in parts:
+            share = sum(states[row] for row in rows) / sum(states)
+            yield (
+                {"sequences": [bare[row] for row in rows], "patterns": [known[row] for row in rows]} if rows else {},
+                share,
+            )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         batch = collate(inputs["sequences"], self.loaded.boundary.pad_id, self.loaded.device)

@@ -22,7 +22,7 @@ from workbench.progress import Progress
 from workbench.rahf.adapters import activate, add_adapter, add_full
 from workbench.rahf.config import RunConfig
 from workbench.rahf.training import StageTrainer, arguments
-from workbench.tokens import Encoded, Limits, by_length, part_tokens
+from workbench.tokens import Encoded, Limits
 
 
 def scit_loss(match: Tensor, mismatch: Tensor, smoothing: float) -> Tensor:
@@ -45,11 +45,11 @@ class ScitTrainer(StageTrainer):
         chosen, chosen_other, rejected, rejected_other = inputs["sequences"]
         fits, others = [*chosen, *rejected], [*chosen_other, *rejected_other]
         longer = [max(both, key=lambda item: len(item.ids)) for both in zip(fits, others, strict=True)]
-        for rows in by_length(longer, part_tokens(self.loaded.device.type) // 2):
+        for rows in self.cut(longer, copies=2):
             first = [row for row in rows if row < len(chosen)]
             second = [row for row in rows if row >= len(chosen)]
             sides = [[items[row] for row in some] for some in (first, second) for items in (fits, others)]
-            yield {"sequences": sides}, len(rows) / len(fits)
+            yield {"sequences": sides} if rows else {}, len(rows) / len(fits)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         sides = inputs["sequences"]
@@ -67,8 +67,8 @@ class SftTrainer(StageTrainer):
 
     def parts(self, inputs):
         (items,) = inputs["sequences"]
-        for rows in by_length(items, part_tokens(self.loaded.device.type)):
-            yield {"sequences": [[items[row] for row in rows]]}, len(rows) / len(items)
+        for rows in self.cut(items):
+            yield {"sequences": [[items[row] for row in rows]]} if rows else {}, len(rows) / len(items)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scores = mean_logps(model, inputs["sequences"][0], self.loaded.boundary.pad_id, self.loaded.device)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from workbench import processes
 from workbench.models import LoadedModel, Trunk
 from workbench.pairs import PreferencePairs
 from workbench.progress import Progress
@@ -79,7 +80,9 @@ class Patterns:
 
     def recall(self, groups: Sequence[Sequence[int]]) -> None:
         """Compute together again what was computed together before a run was resumed: the last bits of a state depend
-        on what else is in its batch, and the resumed run is to have the same."""
+        on what else is in its batch, and the resumed run is to have the same. (Of several processes each has its own.)"""
+        if processes.here().count > 1:
+            return
         self.groups = [list(group) for group in groups]
         self._together = {index: group for group in self.groups for index in group}
 
@@ -90,7 +93,8 @@ class Patterns:
             if index not in self._kept and index in self._together:
                 self._keep(self._together[index], self._compute(self._together[index]))
         missing = [index for index in wanted if index not in self._kept]
-        new = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
+        several = processes.here().sharded and processes.most(len(missing))  # all must come along
+        new = dict(zip(missing, self._compute(missing), strict=True)) if missing or several else {}
         found = [self._kept.get(index) or new[index] for index in indices]
         self._keep(list(new), list(new.values()))
         if missing and missing[0] in self._kept:
@@ -134,7 +138,7 @@ class Patterns:
         plus = self._states([e.plus for e in some], [winner])
         minus = self._states([e.minus for e in some], [winner if scit else "rejected"])
         same = plus if instructed and not scit else None  # Dual's foundation pi_w read the same tokens already
-        bare = same or self._states([e.bare for e in some], [winner] if instructed else [])
+        bare = same if same is not None else self._states([e.bare for e in some], [winner] if instructed else [])
         for module, training in modes:
             module.training = training
         activate(self.loaded, [])
@@ -144,8 +148,12 @@ class Patterns:
         """States at the selected positions of each sequence, [blocks, n, d] in the model's own precision."""
         activate(self.loaded, adapters)
         result: list[Tensor | None] = [None] * len(items)
-        for rows in by_length(items):
-            batch = collate([items[row] for row in rows], self.loaded.boundary.pad_id, self.loaded.device)
+        batches = by_length(items)
+        idle = processes.most(len(batches)) - len(batches) if processes.here().sharded else 0
+        for rows in [*batches, *[[]] * idle]:
+            batch = collate(
+                [items[row] for row in rows] or [Encoded([0], 0)], self.loaded.boundary.pad_id, self.loaded.device
+            )
             hidden = self.trunk(batch.input_ids, batch.attention_mask, batch.position_ids, collect=self.layers)
             mask = selected(batch, self.config.states)
             stacked = torch.stack([hidden[layer] for layer in self.layers])

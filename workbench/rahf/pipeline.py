@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from workbench import processes
 from workbench.baselines import RAHF
 from workbench.errors import UserError
 from workbench.evaluation import Baseline, Measured, make_baseline, measure
@@ -101,14 +102,14 @@ def align(
     bench = set_up(config, folder, progress)
     expected = write_down(config, folder, bench.pairs, history)
     timings = Notes(folder / "progress.json")
-    layers = choose_layers(bench)
+    layers = processes.agreed(choose_layers(bench))
     judge = choose_judge(config.judge, config.pairs, bench.loaded, bench.split.instruct, max(layers))
     steps = _instruct(bench, timings)
     checked = _check(bench, judge)
     examples = make_examples(bench.loaded, bench.split.fit, config, bench.limits)
     patterns = Patterns(bench.loaded, examples, config, layers)
-    unit = patterns.collect(progress)
-    alpha, calibration = _alpha(bench, unit, timings)
+    unit = processes.agreed(patterns.collect(progress))
+    alpha, calibration = processes.agreed(_alpha(bench, unit, timings))
     strength = {block: round(alpha * share, 4) for block, share in unit.items()}
     said = _strength_sentence(alpha, strength, config.relative_strength)
     progress("patterns", message=said, relative_strength=strength, alpha=alpha)
@@ -138,7 +139,9 @@ def align(
         "held_out": held_out,
     }
     write_json(folder / "result.json", result)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    processes.meet()  # the others may still read there
+    if processes.first():
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return finite(result)
 
 
@@ -242,7 +245,8 @@ def _instruct(bench: Bench, notes: Notes) -> int:
         if whole_adapter(home):
             load_adapter(bench.loaded, home, adapter)
             continue
-        shutil.rmtree(home, ignore_errors=True)
+        if processes.first():
+            shutil.rmtree(home, ignore_errors=True)
         checkpoints = bench.folder / "checkpoints" / adapter
         notes.timed(
             "instruct",
@@ -258,7 +262,7 @@ def _instruct(bench: Bench, notes: Notes) -> int:
 def _check(bench: Bench, judge: Judge | None) -> dict[str, Any]:
     """Whether step 1 gave a direction worth fitting. Raises UserError if not, unless ``force``."""
     config, held_out = bench.config, bench.split.held_out
-    checked = judge_step1(bench.loaded, held_out, config, bench.limits, bench.progress)
+    checked = processes.agreed(judge_step1(bench.loaded, held_out, config, bench.limits, bench.progress))
     shares, sides = _answers_by_side(bench, judge)
     checked |= shares
     learned = checked["separation_low"] > 0.5
@@ -375,6 +379,8 @@ def final(bench: Bench, judge: Judge | None, speaker: Speaker) -> dict[str, Any]
 
 def save_vectors(by_block: dict[int, torch.Tensor], folder: Path, made_of: dict[str, Any]) -> None:
     """The mean difference vector of each block, float32 [d], named by its block; whole or not at all."""
+    if not processes.first():
+        return
     from safetensors.torch import save_file
 
     vectors = {str(block): vector.contiguous() for block, vector in by_block.items()}

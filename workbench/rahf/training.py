@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
+from workbench import processes
 from workbench.errors import Stopped, UserError
 from workbench.models import LoadedModel, need_bitsandbytes
 from workbench.progress import Progress, finite
@@ -22,6 +23,7 @@ from workbench.rahf.adapters import is_full, load_weights, save_adapter
 from workbench.rahf.checkpoints import Checkpoint, last_checkpoint, prune, seal
 from workbench.rahf.config import RunConfig
 from workbench.stamp import check, stamp
+from workbench.tokens import Encoded, by_length, part_tokens
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "adamw_8bit": "adamw_bnb_8bit"}
 LOGGED = 1000  # at most about so many loss events a stage
@@ -43,7 +45,7 @@ def arguments(
     check_optimizer(config.optimizer, device)
     steps = config.steps_of(stage, examples)
     schedule, warmup = config.course(stage)
-    return kind(
+    made = kind(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=getattr(config, f"{stage}_batch"),
@@ -67,6 +69,8 @@ def arguments(
         optim=OPTIMIZERS[config.optimizer],
         **more,
     )
+    made._n_gpu = min(1, made.n_gpu)  # the Trainer would copy the model onto every GPU that it sees
+    return made
 
 
 def check_optimizer(optimizer: str, device: torch.device) -> None:
@@ -154,6 +158,24 @@ class StageTrainer(Trainer):
         sequences of about one length, so that none is padded far and only one part's graph stands in memory."""
         raise NotImplementedError
 
+    def cut(self, items: Sequence[Encoded], copies: int = 1) -> list[list[int]]:
+        """Which of a batch's sequences this process puts through the model at once, a list for each part; of each
+        sequence there are so many ``copies``. Where weights are shared out all processes have as many parts: some may
+        be empty."""
+        here, most = processes.here(), part_tokens(self.loaded.device.type) // copies
+        if here.count == 1:
+            return by_length(items, most)
+        lengths = [len(item.ids) for item in items]
+        parts = by_length(items, min(most, -(-sum(lengths) // here.count)))
+        mine = [parts[place] for place in processes.shared_out([len(rows) * lengths[rows[0]] for rows in parts])]
+        return mine + [[]] * (processes.most(len(mine)) - len(mine) if here.sharded else 0)
+
+    def idle(self, model: nn.Module) -> Tensor:
+        """A pass of one token that teaches nothing, for the sake of the others' blocks."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.loaded.device)
+        output = model(token, torch.ones_like(token))
+        return 0.0 * sum(states.float().sum() for states in (output.values() if type(output) is dict else [output[0]]))
+
     def together(self, measured: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:
         """What was measured of a whole batch, from what was of its parts, each with its share of the loss."""
         names = measured[0][0]
@@ -164,15 +186,27 @@ class StageTrainer(Trainer):
         if type(self).parts is StageTrainer.parts:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
-        total, measured = 0.0, []
+        total, measured = torch.zeros((), device=self.loaded.device), []
         for part, share in self.parts(inputs):
             with self.compute_loss_context_manager():
-                loss = self.compute_loss(model, part) * (share / self.current_gradient_accumulation_steps)
+                loss = self.compute_loss(model, part) if part else self.idle(model)
+            loss = loss * (share / self.current_gradient_accumulation_steps)
             self.accelerator.backward(loss)
             total = total + loss.detach()
-            measured.append((self.measured, share))
+            if part:
+                measured.append((self.measured, share))
+        if processes.here().count > 1:
+            total, measured = self._everyones(total, measured)
+            if self.accelerator.sync_gradients:
+                processes.sum_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.measured = self.together(measured)
         return total
+
+    def _everyones(self, total: Tensor, measured: list) -> tuple[Tensor, list]:
+        """The loss of the whole batch, and what was measured of all its parts."""
+        on_cpu = torch.utils._pytree.tree_map_only(Tensor, lambda tensor: tensor.cpu(), measured)
+        found = processes.everyones([(float(total), on_cpu)])
+        return total.new_tensor(sum(loss for loss, _ in found)), [part for _, parts in found for part in parts]
 
     def memory(self) -> dict[str, Any]:
         """What a checkpoint keeps beside weights, optimiser and random numbers (plain JSON); :meth:`recall` gets it."""
@@ -215,6 +249,8 @@ class StageTrainer(Trainer):
         self.watcher.look_again(self.state)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if not processes.first():
+            return
         folder, began = Path(self.args.output_dir), time.monotonic()
         path = folder / f"checkpoint-{self.state.global_step}"
         try:
@@ -231,6 +267,9 @@ class StageTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         save_adapter(self.loaded, self.adapter, Path(output_dir or self.args.output_dir))
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        """It is where it was loaded; the Trainer would take the first GPU."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_weights(self.loaded, Path(resume_from_checkpoint), self.adapter)
@@ -257,18 +296,25 @@ class _Watcher(TrainerCallback):
     def look_again(self, state) -> None:
         """Take the look that a stop broke off."""
         if not self.looked and self.look:
-            with self.progress.whole(False):
-                self._look(state)
-            self.looked = True
+            self._look(state)
 
     def _look(self, state) -> None:
+        """Raises Stopped, in all processes, if the first was broken off."""
+        self.looked, figures = False, None
         self.trainer.model.eval()
         try:
-            figures = self.look(state.global_step)
-            last = state.global_step >= state.max_steps
-            self._report(state, **figures, **self.trainer.judge(state.global_step, figures, last))
+            # where weights are shared out, a process that leaves would leave the others waiting for its part
+            with self.progress.whole(processes.here().sharded):
+                figures = self.look(state.global_step)
+        except Stopped:
+            figures = None
         finally:
             self.trainer.model.train()
+        if (figures := processes.agreed(figures)) is None:
+            raise Stopped("stopped while answers were looked at")
+        last = state.global_step >= state.max_steps
+        self._report(state, **figures, **self.trainer.judge(state.global_step, figures, last))
+        self.looked = True
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "loss" not in logs:
@@ -280,19 +326,17 @@ class _Watcher(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         last = state.global_step >= state.max_steps
-        if time.monotonic() - self.saved_at >= max(SAVE_SECONDS, self.saving / SAVE_SHARE):
-            control.should_save = True
+        due = time.monotonic() - self.saved_at >= max(SAVE_SECONDS, self.saving / SAVE_SHARE)
+        stopping, due = processes.agreed((self.progress.stopping(), due))
+        control.should_save = control.should_save or due
         if self.look and not self.trainer.over and (state.global_step % self.look_every == 0 or last):
             try:
-                self.looked = False
-                with self.progress.whole(False):
-                    self._look(state)
-                self.looked = True
+                self._look(state)
             except Stopped:  # the step itself is done: what it gave is kept, and the look taken again later
                 self.stopped = control.should_save = control.should_training_stop = True
         if self.trainer.over:
             control.should_log = control.should_save = control.should_training_stop = True
-        elif self.progress.stopping() and not last:
+        elif stopping and not last:
             self.stopped = control.should_save = control.should_training_stop = True
         return control
 

@@ -21,15 +21,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from workbench import processes
 from workbench.errors import Stopped, UserError
-from workbench.progress import Event, Progress, steady
+from workbench.progress import QUIET, Event, Progress, steady
 from workbench.runs import control, files, queue, store
 from workbench.runs.control import spawn, stop, stop_soon
 from workbench.runs.events import EventLog, Pace
 from workbench.runs.queue import resume, submit
 from workbench.runs.store import Run
 
-__all__ = ["execute", "main", "memory_full", "resume", "sentence", "spawn", "stop", "stop_soon", "submit"]
+__all__ = ["execute", "follow", "main", "memory_full", "resume", "sentence", "spawn", "stop", "stop_soon", "submit"]
 
 # What each kind of run does: work(config, folder, progress) -> result (plain data), doing only what is not yet done.
 WORK = {
@@ -39,6 +40,7 @@ WORK = {
     "separability": "workbench.runs.work:separability",
     "evaluate": "workbench.runs.work:evaluate",
 }
+SHARED_OUT = ("align",)  # kinds that several processes can work on
 FULL_DISK = ("No space left on device", "file write failed", "inline_container", "iostream error")
 RESERVE = 64 * 1024  # bytes set aside for the last word of a run that fills the disk
 LISTEN = 0.1  # seconds between two looks whether somebody asked to stop
@@ -82,7 +84,11 @@ class _Worker:
             try:
                 if self._stopping():
                     raise Stopped
-                result = _work(self.run.kind)(self.run.config(), self.run.path, self.progress)
+                work = _work(self.run.kind)
+                if processes.here().count > 1 and self.run.kind not in SHARED_OUT:
+                    raise UserError(f"Only align works in several processes: start this {self.run.kind} in one.")
+                processes.agreed((self.run.kind, self.run.config(), self.run.path))  # see follow
+                result = work(self.run.config(), self.run.path, self.progress)
                 self.over = True
                 self._end("finished", result=result, message="", seconds_left=0.0, partial=None)
             except KeyboardInterrupt:
@@ -228,6 +234,22 @@ class _Worker:
                 signal.signal(number, handler)
 
 
+def follow() -> int:
+    """What every process of a run but the first does: the same work, once the first has said which, without a word.
+    Exit 0, or 130 if the run was stopped, or 2 with a sentence on stderr."""
+    place = processes.here().place
+    try:
+        kind, config, folder = processes.agreed(None)
+        _work(kind)(config, folder, QUIET)
+    except Stopped:
+        return 130
+    except Exception as error:
+        if not _left_alone(error):
+            print(f"Process {place}: {sentence(error, 'no more is known')}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
 def sentence(error: BaseException, details: str = "the run's worker.log has the details") -> str:
     """What to tell the user about an exception: what is wrong and what to do. ``details`` says where to find more."""
     if isinstance(error, UserError):
@@ -247,8 +269,21 @@ def sentence(error: BaseException, details: str = "the run's worker.log has the 
     for item in chain:
         if isinstance(item, UserError):
             return str(item)
+    if any(_left_alone(item) for item in chain):
+        return (
+            "Another process of this run has ended: what it said stands above. Start as many again and resume; it goes "
+            "on from the last checkpoint."
+        )
     first = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no more is known"
     return f"Something unexpected went wrong ({type(error).__name__}: {first}); {details}."
+
+
+def _left_alone(error: BaseException) -> bool:
+    """Whether another process of the run is no longer there."""
+    said = str(error).lower()
+    return processes.here().count > 1 and any(
+        words in said for words in ("connection closed by peer", "connection reset", "timed out", "nccl")
+    )
 
 
 def _disk_full(error: BaseException) -> bool:
