@@ -15,7 +15,9 @@ BASE = "__base__"  # the name under which the model without adapters answers
 
 def adapted(model: nn.Module) -> list[nn.Module]:
     """The layers of a model that have adapters."""
-    return [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "disable_adapters")]
+    if "lora_A" in model._modules:  # the matrices within are not gone through: this is asked at every token
+        return [model, *adapted(model.base_layer)]
+    return [layer for child in model.children() for layer in adapted(child)]
 
 
 @contextmanager
