@@ -271,9 +271,10 @@ class Lane:
             inputs["logits_to_keep"] = 1
         names = set(self.adapters)
         layers = adapted(model)  # not kept: somebody may have loaded another adapter since the last token
-        mixed = on_own_rows(layers, self.adapters) if len(names) > 1 else nullcontext()
+        mixed = len(names) > 1
+        own = on_own_rows(layers, self.adapters) if mixed else nullcontext()
         narrow = Narrow() if self.input_ids.shape[1] == 1 and loaded.device.type == "cpu" else nullcontext()
-        with self._steered(loaded), acting(loaded, names - {BASE}, layers), mixed, narrow:
+        with self._steered(loaded), acting(loaded, set() if mixed else names - {BASE}, layers), own, narrow:
             output = model(**inputs)
         fresh = self.cache is None and self.room
         self.cache = with_room(output.past_key_values, self.room) if fresh else output.past_key_values
