@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import groupby
 
 import torch
 from torch import nn
@@ -15,7 +16,9 @@ BASE = "__base__"  # the name under which the model without adapters answers
 
 def adapted(model: nn.Module) -> list[nn.Module]:
     """The layers of a model that have adapters."""
-    return [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "disable_adapters")]
+    if "lora_A" in model._modules:  # the matrices within are not gone through: this is asked at every token
+        return [model, *adapted(model.base_layer)]
+    return [layer for child in model.children() for layer in adapted(child)]
 
 
 @contextmanager
@@ -33,8 +36,7 @@ def acting(loaded: LoadedModel, names: set[str], layers: Sequence[nn.Module] | N
 
 @contextmanager
 def _adapting(layers: Sequence[nn.Module], names: set[str]) -> Iterator[None]:
-    if missing := names.difference(*(layer.lora_A for layer in layers)):
-        raise KeyError(f"no adapter {sorted(missing)} in the model")  # the base would answer in its place
+    _need(layers, names)
     before = (set() if layers[0].disable_adapters else set(layers[0].active_adapters)) if layers else names
     if before == names:
         yield
@@ -52,31 +54,35 @@ def _adapting(layers: Sequence[nn.Module], names: set[str]) -> Iterator[None]:
             layer.enable_adapters(bool(before))
 
 
+def _need(layers: Sequence[nn.Module], names: set[str]) -> None:
+    if missing := names.difference(*(layer.lora_A for layer in layers)):
+        raise KeyError(f"no adapter {sorted(missing)} in the model")  # the base would answer in its place
+
+
 @contextmanager
 def on_own_rows(layers: Sequence[nn.Module], adapters: Sequence[str]) -> Iterator[None]:
-    """Of the adapters that act, each does so on the rows of a batch that are named after it alone, ``BASE`` on none.
+    """While no adapter acts (see :func:`acting`), each acts on the rows of a batch that are named after it alone, ``BASE``
+    on none.
 
-    What comes out of an adapter's first matrix is set to 0 in the other rows, so that its second adds 0 to them: they
-    are what they would be without it. (peft's own mixed batches take such rows out and put them back in every layer,
-    which took longer than the layers themselves.) Only where :func:`rows_stay_apart`.
+    What an adapter adds is computed from its own rows and added to theirs in place. (peft's own mixed batches take such
+    rows out and put them back in every layer, which took longer than the layers themselves.) Only where
+    :func:`rows_stay_apart`, without gradients.
     """
-    names = set(adapters) - {BASE}
-    others = {name: torch.tensor([one != name for one in adapters])[:, None, None] for name in names}
+    _need(layers, set(adapters) - {BASE})
+    runs = []  # (adapter, its rows one after the other)
+    for name, places in groupby(range(len(adapters)), key=lambda row: adapters[row]):
+        first, *others = places
+        if name != BASE:
+            runs.append((name, slice(first, first + 1 + len(others))))
 
-    def cleared(name: str):
-        def hook(module, args, output):
-            if others[name].device != output.device:
-                others[name] = others[name].to(output.device)
-            return output.masked_fill(others[name], 0.0)
+    def add(layer, args, output):
+        for name, rows in runs:
+            if name in layer.lora_A:
+                inner, outer = layer.lora_A[name], layer.lora_B[name]
+                added = outer(inner(args[0][rows].to(inner.weight.dtype)))
+                output[rows].add_(added.to(output.dtype), alpha=layer.scaling[name])
 
-        return hook
-
-    hooks = [
-        layer.lora_A[name].register_forward_hook(cleared(name))
-        for layer in layers
-        for name in names
-        if name in layer.lora_A
-    ]
+    hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
         yield
     finally:
@@ -86,7 +92,8 @@ def on_own_rows(layers: Sequence[nn.Module], adapters: Sequence[str]) -> Iterato
 
 def rows_stay_apart(loaded: LoadedModel) -> bool:
     """Whether every layer with an adapter gets its input as [rows, positions, width]: watched in a pass of two rows of
-    three tokens, since OPT and several mixtures of experts make one axis of the first two."""
+    three tokens, since OPT and several mixtures of experts make one axis of the first two. (And whether all adapters are
+    plain: what others add depends on more than their input.)"""
     shaped = []
 
     def watch(module, args, output):
@@ -100,4 +107,4 @@ def rows_stay_apart(loaded: LoadedModel) -> bool:
     finally:
         for hook in hooks:
             hook.remove()
-    return all(shaped)
+    return all(shaped) and not any(layer.lora_variant for layer in adapted(loaded.model))

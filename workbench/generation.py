@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from workbench import processes
 from workbench.acting import BASE, acting, adapted, on_own_rows, rows_stay_apart
+from workbench.cache import ROOM, joined, keeps_all, with_room
 from workbench.errors import UserError
 from workbench.models import LoadedModel
 from workbench.narrow import Narrow
+from workbench.tokens import batches, part_tokens
 
 
 @dataclass(frozen=True)
@@ -201,12 +204,11 @@ def _decode(
     width = max(len(ids) for ids in prompts)
     longest = max(1, min(sampling.max_new_tokens, loaded.context - width))
     luck = torch.stack([luck_of(sampling.seed, index, longest) for index in streams]).to(device)
-    lanes = lanes_of(loaded, prompts, adapters, steering)
+    lanes = lanes_of(loaded, prompts, adapters, steering, room=longest)
     answers = [Answer(boundary.decode) for _ in prompts]
     for step in range(longest):
         for lane in lanes:
-            with lane.steered(loaded):
-                logits = lane.forward(loaded)
+            logits = lane.forward(loaded) if step else lane.read(loaded)
             tokens = processes.in_step(pick(logits[:, -1].float(), luck[lane.rows, step], sampling))
             append_tokens(boundary, [answers[row] for row in lane.rows], tokens.tolist())
             lane.advance(tokens)
@@ -217,7 +219,8 @@ def _decode(
 
 @dataclass
 class Lane:
-    """Rows that go through the model together, with their cache."""
+    """Rows that go through the model together, with their cache, which has ``room`` for so many tokens more at once (0:
+    it is left as the model makes it)."""
 
     rows: list[int]
     adapters: list[str]
@@ -225,12 +228,37 @@ class Lane:
     input_ids: Tensor
     mask: Tensor
     positions: Tensor
+    room: int = ROOM
     cache: Any = None
+
+    def read(self, loaded: LoadedModel) -> Tensor:
+        """:meth:`forward` of the prompts: rows of one adapter and about one length go together, so that adapters act on
+        their own rows only and little padding is read. Where the model's cache does not keep everything, all go in one
+        pass."""
+        lengths, groups = self.mask.sum(1).tolist(), []
+        for name in dict.fromkeys(self.adapters):
+            rows = [row for row, one in enumerate(self.adapters) if one == name]
+            found = batches([lengths[row] for row in rows], part_tokens(loaded.device.type))
+            groups += [[rows[place] for place in places] for places in found]
+        if len(groups) == 1 or not keeps_all(DynamicCache(config=_base(loaded.model).config)):
+            return self.forward(loaded)
+        parts = [self._part(rows) for rows in groups]
+        logits = torch.cat([part.forward(loaded) for part in parts])
+        if not all(keeps_all(part.cache) for part in parts):  # the model makes a cache of its own
+            return self.forward(loaded)
+        self.cache = joined([(part.rows, part.cache) for part in parts], self.room)
+        return logits[torch.tensor([row for rows in groups for row in rows]).argsort()]
+
+    def _part(self, rows: list[int]) -> Lane:
+        """Some of the rows, without the padding that only the others need."""
+        width = int(self.mask[rows].sum(1).max())
+        tensors = (tensor[rows, -width:] for tensor in (self.input_ids, self.mask, self.positions))
+        adapters, steering = [self.adapters[row] for row in rows], [self.steering[row] for row in rows]
+        return Lane(rows, adapters, steering, *tensors, room=0)
 
     def forward(self, loaded: LoadedModel) -> Tensor:
         """Logits of the last position, [rows, 1, V]."""
-        model = loaded.model
-        base = model.get_base_model() if hasattr(model, "peft_config") else model
+        model, base = loaded.model, _base(loaded.model)
         takes = inspect.signature(base.forward).parameters
         inputs = {
             "input_ids": self.input_ids,
@@ -244,15 +272,17 @@ class Lane:
             inputs["logits_to_keep"] = 1
         names = set(self.adapters)
         layers = adapted(model)  # not kept: somebody may have loaded another adapter since the last token
-        mixed = on_own_rows(layers, self.adapters) if len(names) > 1 else nullcontext()
+        mixed = len(names) > 1
+        own = on_own_rows(layers, self.adapters) if mixed else nullcontext()
         narrow = Narrow() if self.input_ids.shape[1] == 1 and loaded.device.type == "cpu" else nullcontext()
-        with acting(loaded, names - {BASE}, layers), mixed, narrow:
+        with self._steered(loaded), acting(loaded, set() if mixed else names - {BASE}, layers), own, narrow:
             output = model(**inputs)
-        self.cache = output.past_key_values
+        fresh = self.cache is None and self.room
+        self.cache = with_room(output.past_key_values, self.room) if fresh else output.past_key_values
         return output.logits
 
     @contextmanager
-    def steered(self, loaded: LoadedModel) -> Iterator[None]:
+    def _steered(self, loaded: LoadedModel) -> Iterator[None]:
         """Every row's own steering acts within."""
         with ExitStack() as stack:
             for one in dict.fromkeys(id(item) for item in self.steering if item is not None):
@@ -266,8 +296,16 @@ class Lane:
         self.positions = self.positions[:, -1:] + 1
 
 
+def _base(model: nn.Module) -> nn.Module:
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
 def lanes_of(
-    loaded: LoadedModel, prompts: list[list[int]], adapters: list[str], steering: Sequence[Steering | None]
+    loaded: LoadedModel,
+    prompts: list[list[int]],
+    adapters: list[str],
+    steering: Sequence[Steering | None],
+    room: int = ROOM,
 ) -> list[Lane]:
     """One lane for all rows, or one for each adapter: in families whose layers see rows and positions as one axis, and
     for full fine-tunings, which take the base's place."""
@@ -289,6 +327,7 @@ def lanes_of(
             [adapters[row] for row in rows],
             [steering[row] for row in rows],
             *(tensor[rows].to(loaded.device) for tensor in (input_ids, mask, positions)),
+            room=min(room, ROOM),
         )
         for rows in groups
     ]

@@ -89,7 +89,7 @@ def preview(
 
 def _lane(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, reader: Reader) -> Lane:
     ids = prompt_ids(loaded, prompts, sampling, reader.instruction)
-    return lanes_of(loaded, ids, [reader.adapter or BASE] * len(ids), [None] * len(ids))[0]
+    return lanes_of(loaded, ids, [reader.adapter or BASE] * len(ids), [None] * len(ids), sampling.max_new_tokens)[0]
 
 
 def _step(

@@ -271,26 +271,31 @@ def part_tokens(device: str) -> int:
 
 
 def by_length(items: Sequence[Encoded], batch_tokens: int = 8192) -> list[list[int]]:
-    """Indices of sequences in batches of similar length, at most ``batch_tokens`` padded tokens each (a sequence that is
-    longer has one of its own), longest first, so that what does not fit into memory fails at once.
+    """:func:`batches` of these sequences."""
+    return batches([len(item.ids) for item in items], batch_tokens)
+
+
+def batches(lengths: Sequence[int], batch_tokens: int = 8192) -> list[list[int]]:
+    """Indices of sequences of these lengths in batches of similar length, at most ``batch_tokens`` padded tokens each (a
+    sequence that is longer has one of its own), longest first, so that what does not fit into memory fails at once.
 
     Of all ways to cut the sorted sequences into batches this is the one with the least padding, where a batch more has
     its price too.
     """
     import numpy as np
 
-    lengths = np.array([len(item.ids) for item in items], dtype=np.int64)
+    lengths = np.array(lengths, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     widths = np.maximum(lengths[order], 1)
-    cost = np.zeros(len(items) + 1, dtype=np.int64)  # of the best way to batch what comes from here on
-    ends = np.zeros(len(items), dtype=np.int64)
-    for first in range(len(items) - 1, -1, -1):
-        most = max(1, min(len(items) - first, batch_tokens // int(widths[first])))
+    cost = np.zeros(len(lengths) + 1, dtype=np.int64)  # of the best way to batch what comes from here on
+    ends = np.zeros(len(lengths), dtype=np.int64)
+    for first in range(len(lengths) - 1, -1, -1):
+        most = max(1, min(len(lengths) - first, batch_tokens // int(widths[first])))
         ways = np.arange(1, most + 1) * widths[first] + cost[first + 1 : first + most + 1]
         best = most - 1 - int(ways[::-1].argmin())  # of equal ones the largest batch
         cost[first], ends[first] = ways[best] + CALL_TOKENS, first + best + 1
-    batches, first = [], 0
-    while first < len(items):
-        batches.append(order[first : ends[first]].tolist())
+    found, first = [], 0
+    while first < len(lengths):
+        found.append(order[first : ends[first]].tolist())
         first = int(ends[first])
-    return batches
+    return found
