@@ -279,6 +279,36 @@ def test_blocks_side_by_side_on_several_cores_give_the_same():
     np.testing.assert_allclose(found[0].places, found[1].places, atol=1e-4)
 
 
+def test_places_and_the_share_along_them_equal_a_plain_computation():
+    """Fold by fold in double precision, with prompts of several pairs and a mean far from 0."""
+    acts, _ = planted([2.0], pairs=90, width=40, prompt=1.0)
+    chosen, rejected = (side[0] + np.float32(5) for side in (acts.chosen, acts.rejected))
+    groups = np.random.default_rng(0).integers(0, 40, 90)
+    found = rep.measure(chosen[None], rejected[None], groups, permutations=20)
+    places, along, total = np.zeros((2, 90)), 0.0, 0.0
+    for train, out in rep.make_folds(groups):
+        up, down = (side[train].astype(float).mean(0) for side in (chosen, rejected))
+        direction = (up - down) / np.linalg.norm(up - down)
+        for row, side in enumerate((chosen, rejected)):
+            half = (up - down) @ direction / 2
+            places[row, out] = ((side[out] - (up + down) / 2) @ direction) / half
+        states = np.concatenate([chosen[out], rejected[out]]).astype(float)
+        along += (states @ direction).var() * len(states)
+        total += states.var(0).sum() * len(states)
+    np.testing.assert_allclose(found.places[0], places.reshape(-1), atol=1e-4)
+    assert found.scores[0].explained == pytest.approx(along / total, rel=1e-4)
+
+
+def test_resamples_draw_prompts_with_replacement():
+    from workbench.representations.separability import _resamples
+
+    groups = np.array([0, 0, 1, 2, 2, 3])
+    times = _resamples(groups, np.random.default_rng(4))
+    draws = np.random.default_rng(4).integers(0, 4, size=(1000, 4))
+    for row in (0, 1, 999):
+        assert times[row].tolist() == [(draws[row] == group).sum() for group in groups]
+
+
 def test_repeatable_and_seeded():
     acts, _ = planted([1.0], pairs=60)
     first, again, other = (rep.score(acts, groups=np.arange(60), permutations=20, seed=seed) for seed in (1, 1, 2))

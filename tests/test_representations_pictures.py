@@ -46,7 +46,7 @@ def test_pca_equals_scikit_learn(pairs, width):
     np.testing.assert_allclose(np.abs(found.coords[0]), np.abs(coords) / spread, atol=2e-3)
 
 
-def test_pca_by_subspace_iteration_agrees_with_the_exact_one(monkeypatch):
+def test_pca_within_a_krylov_space_agrees_with_the_exact_one(monkeypatch):
     from workbench.representations import projection
 
     acts, _ = planted([8.0], pairs=60, width=50, prompt=0.2)
@@ -101,7 +101,7 @@ def test_explained_shares_are_those_of_the_turned_axes():
         assert np.abs(frame.beside.numpy().T @ frame.difference.numpy()).max() < 1e-4
 
 
-def test_components_beside_a_direction_by_subspace_iteration_agree_with_the_exact_ones(monkeypatch):
+def test_components_beside_a_direction_within_a_krylov_space_agree_with_the_exact_ones(monkeypatch):
     from workbench.representations import projection
 
     acts = rotated_blocks(width=40)
@@ -113,6 +113,32 @@ def test_components_beside_a_direction_by_subspace_iteration_agree_with_the_exac
             kept = np.square(a.T @ b).sum(0)  # how much of each direction lies in the exact ones' span
             np.testing.assert_allclose(kept, 1, atol=0.03)
         assert np.abs(other.beside.numpy().T @ other.difference.numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("outlier", [1, 300])  # what one feature is larger by, as in large models
+def test_directions_in_many_dimensions_are_those_of_a_plain_decomposition(outlier):
+    """560 x 600 states, too many to be decomposed whole, against numpy's singular vectors in double precision."""
+    import torch
+
+    from workbench.representations import projection
+
+    acts, _ = planted([6.0], pairs=280, width=600, prompt=1.0)
+    for side in (acts.chosen, acts.rejected):
+        side *= np.arange(1, 601, dtype=np.float32) ** -0.5
+        side[..., 0] *= outlier
+    (frame,) = rep.frames(acts)
+    rows = np.concatenate([acts.chosen[0], acts.rejected[0]]).astype(float)
+    rows -= rows.mean(0)
+    along = frame.difference.numpy().astype(float)
+    rest = rows - np.outer(rows @ along, along) / (along @ along)
+    for found, truth, dims in ((frame.components, rows, 3), (frame.beside, rest, 2)):
+        directions = np.linalg.svd(truth, full_matrices=False)[2][:dims].T
+        np.testing.assert_allclose(np.abs(np.sum(found.numpy() * directions, axis=0)), 1, atol=1e-4)
+    states, *_ = projection.centred_states(acts, 0)
+    kept, basis = projection.reduced(states, 50, seed=0)
+    many = states @ projection.principal_directions(kept, 50, basis)
+    sizes = np.linalg.svd(rows, compute_uv=False)[:50]
+    np.testing.assert_allclose(torch.linalg.vector_norm(many, dim=0), sizes, rtol=1e-3)
 
 
 def test_the_preference_axis_holds_the_held_out_places_and_a_component_without_them():

@@ -13,6 +13,7 @@ folds, since what a ridge fit without some rows says of those rows follows from 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,7 +72,8 @@ def _standardised(chosen: Tensor, rejected: Tensor, order: Tensor) -> Tensor:
     torch.index_select(rejected, 0, order, out=both[len(order) :])
     mean = both.mean(0)
     both -= mean
-    spread = both.square().mean(0).sqrt()
+    # in stretches, whose squares need no new memory
+    spread = (sum(rows.square().sum(0) for rows in both.split(128)) / len(both)).sqrt()
     # a feature that only varies by rounding is constant: dividing by its spread would blow rounding up into a signal
     constant = spread <= 1e-6 * mean.abs()
     scale = torch.where(constant, torch.zeros_like(spread), 1 / spread.clamp(min=torch.finfo(spread.dtype).tiny))
@@ -137,7 +139,7 @@ def _best_primal(
         inverse = (part[:, k] / size[:, k] * stays for part in (1 - h_rr, 1 - h_cc, h_cr))
         # residuals times label: what is missing to +1 on the chosen side, and to -1 on the rejected one
         fitness = _fitness(
-            torch.addcmul(one, labels, said_c, value=-1), torch.addcmul(one, labels, said_r), *inverse, stays
+            torch.addcmul(one, labels, said_c, value=-1), torch.addcmul(one, labels, said_r), *inverse, 2 * stays.sum()
         )
         best.offer(strength, fitness, said_c[out], said_r[out])
     return HeldOut(order[out], best.chosen, best.rejected, best.strength)
@@ -156,21 +158,22 @@ def _dual(both: Tensor, order: Tensor, sizes: list[int], labels: Tensor) -> Iter
     try:
         best = _best_dual(gram, unit, sizes, labels)
     except torch.linalg.LinAlgError:  # rounding left a block that is not positive definite
-        best = _best_dual(gram.double(), unit.double(), sizes, labels)
+        best = _best_dual(_inner_products(both).double(), unit.double(), sizes, labels)
     for one, (out, _) in zip(best, _slices(sizes), strict=True):
         scores = (side.to(both.dtype) for side in (one.chosen, one.rejected))
         yield HeldOut(order[out], *scores, one.strength)
 
 
 def _best_dual(gram: Tensor, unit: Tensor, sizes: list[int], labels: Tensor) -> list[_Best]:
-    """The best fit without each fold."""
-    labels, count = labels.to(gram.dtype), len(labels)
-    best = [_Best(labels.shape[1], gram) for _ in sizes]
-    for strength in _DUAL_STRENGTHS:
-        inverse = _bordered_inverse(gram, strength * unit)
-        pulled = (inverse[:, :count] - inverse[:, count:]) @ labels  # G y, [2N, S]
-        for one, (out, stays) in zip(best, _slices(sizes), strict=True):
-            one.offer(strength, *_without(inverse, pulled, labels, out, stays.to(gram)))
+    """The best fit without each fold. The diagonal of ``gram`` is not kept."""
+    labels, count = labels.T.contiguous().to(gram.dtype), len(labels)  # a row each: what is fast to multiply
+    best = [_Best(len(labels), gram) for _ in sizes]
+    for before, strength in itertools.pairwise((0.0, *_DUAL_STRENGTHS)):
+        gram.diagonal().add_((strength - before) * unit)
+        inverse = _bordered_inverse(gram)
+        pulled = labels @ (inverse[:count] - inverse[count:])  # G y, [S, 2N]
+        for one, (out, _) in zip(best, _slices(sizes), strict=True):
+            one.offer(strength, *_without(inverse, pulled, labels, out))
     return best
 
 
@@ -188,34 +191,36 @@ def _inner_products(rows: Tensor, parts: int = 5) -> Tensor:
     return found
 
 
-def _bordered_inverse(gram: Tensor, strength: Tensor) -> Tensor:
-    """(gram + strength)^-1, and from it what an intercept that is not penalised takes away."""
-    shifted = gram.clone()
-    shifted.diagonal().add_(strength)
+def _bordered_inverse(shifted: Tensor) -> Tensor:
+    """The inverse, and from it what an intercept that is not penalised takes away."""
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
     sums = inverse.sum(1)
     return inverse.addr_(sums, sums / -sums.sum())
 
 
-def _without(
-    inverse: Tensor, pulled: Tensor, labels: Tensor, out: slice, stays: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The fitness of the fit without the fold, judged on its training pairs, and its scores of both sides of the fold."""
-    count = len(labels)
-    twin = slice(out.start + count, out.stop + count)
-    rows = torch.cat([inverse[out], inverse[twin]])  # of both sides of the fold, [2n, 2N]
-    factor = torch.linalg.cholesky(torch.cat([rows[:, out], rows[:, twin]], dim=1))
-    residuals = torch.cholesky_solve(torch.cat([pulled[out], pulled[twin]]), factor)
-    half = out.stop - out.start
-    scores = labels[out] - residuals[:half], -labels[out] - residuals[half:]
-    left = torch.addmm(pulled, rows.T, residuals, alpha=-1)  # G y without the fold
-    gone = torch.linalg.solve_triangular(factor.mT, rows.mT, upper=True, left=False)  # [2N, 2n]
-    diagonal = inverse.diagonal() - torch.linalg.vecdot(gone, gone)
-    g_cc, g_rr = diagonal[:count], diagonal[count:]
-    g_cr = inverse[:count, count:].diagonal() - torch.linalg.vecdot(gone[:count], gone[count:])
+def _without(inverse: Tensor, pulled: Tensor, labels: Tensor, out: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """The fitness of the fit without the fold, judged on its training pairs, and its scores of both sides of the fold;
+    pulled: [S, 2N], labels: [S, N]."""
+    labellings, count = labels.shape
+    both = 2 * (out.stop - out.start)
+
+    def others(values: Tensor) -> Tensor:
+        return torch.cat([values[..., : out.start], values[..., out.stop :]], dim=-1)
+
+    fold, pulled = inverse.view(2, count, 2, count)[:, out], pulled.view(labellings, 2, count)
+    factor = torch.linalg.cholesky(fold[..., out].reshape(both, both))
+    gone = torch.linalg.solve_triangular(factor.mT, others(fold).view(both, -1).mT, upper=True, left=False).mT
+    half = torch.linalg.solve_triangular(factor.mT, pulled[..., out].reshape(-1, both), upper=True, left=False)
+    residuals = torch.linalg.solve_triangular(factor, half, upper=False, left=False).view(labellings, 2, -1)
+    left = torch.addmm(others(pulled).view(labellings, -1), half, gone, alpha=-1)  # G y without the fold
+    said = labels[:, None, out] * labels.new_tensor([[1], [-1]]) - residuals
+    left, gone, labels = left.view(labellings, 2, -1), gone.view(both, 2, -1), others(labels)
+    g_cc, g_rr = others(inverse.diagonal().view(2, count)) - torch.linalg.vecdot(gone, gone, dim=0)
+    g_cr = others(inverse[:count, count:].diagonal()) - torch.linalg.vecdot(gone[:, 0], gone[:, 1], dim=0)
     size = (g_cc * g_rr - g_cr**2).clamp(min=1e-30)
-    weights = (torch.where(stays > 0, one / size, torch.zeros_like(size)) for one in (g_rr, g_cc, -g_cr))
-    return _fitness(labels * left[:count], -labels * left[count:], *weights, stays), *scores
+    missing = ((labels * left[:, 0]).T, (-labels * left[:, 1]).T)
+    fitness = _fitness(*missing, g_rr / size, g_cc / size, -g_cr / size, 2 * labels.shape[1])
+    return fitness, said[:, 0].T, said[:, 1].T
 
 
 # -- the ridge strength ------------------------------------------------------------------------------------------------
@@ -238,8 +243,8 @@ class _Best:
         self.fitness = torch.maximum(self.fitness, fitness)
 
 
-def _fitness(miss_c: Tensor, miss_r: Tensor, p: Tensor, r: Tensor, q: Tensor, stays: Tensor) -> Tensor:
-    """How good a ridge strength is for each labelling, [S].
+def _fitness(miss_c: Tensor, miss_r: Tensor, p: Tensor, r: Tensor, q: Tensor, count: Tensor | int) -> Tensor:
+    """How good a ridge strength is for each labelling, [S], on ``count`` training sides.
 
     Judged by leaving out one training pair at a time, both sides together, in closed form: were the pair absent, its
     sides would miss their labels by p miss_c - q miss_r and r miss_r - q miss_c (``miss`` [N, S] times label; p, q, r
@@ -247,7 +252,6 @@ def _fitness(miss_c: Tensor, miss_r: Tensor, p: Tensor, r: Tensor, q: Tensor, st
     highest ratio of the mean of label x prediction, 1 less what it misses by, to its root mean square (which, unlike
     the squared error, does not mind the overall scale of the predictions).
     """
-    count = 2 * stays.sum()
     first = (p - q) @ miss_c + (r - q) @ miss_r
     second = (p**2 + q**2) @ miss_c.square() + (r**2 + q**2) @ miss_r.square() - 2 * (q * (p + r)) @ (miss_c * miss_r)
     return (count - first) / (count - 2 * first + second).clamp(min=1e-30).sqrt()

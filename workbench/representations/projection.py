@@ -20,8 +20,8 @@ from workbench.representations.cores import side_by_side
 if TYPE_CHECKING:
     from workbench.representations.capture import Activations
 
-_EXACT_UP_TO = 512  # a larger decomposition is done by subspace iteration
-_ITERATIONS = 4
+_EXACT_UP_TO = 512  # a larger decomposition is done within a Krylov space
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Frame:
     def coordinates(self, states: np.ndarray) -> np.ndarray:
         """States [n, d] in units of the spread: [n, 6], unrotated, along three principal components, the two beside the
         difference, and the difference."""
-        axes = torch.zeros(len(self.mean), 6)
+        axes = torch.zeros(len(self.mean), 16)  # sixteen are faster to multiply with than six
         axes[:, : self.components.shape[1]] = self.components
         axes[:, 3 : 3 + self.beside.shape[1]] = self.beside
         axes[:, 5] = self.difference
-        return ((torch.from_numpy(states) @ axes - self.mean @ axes) / self.spread).numpy()
+        return ((torch.from_numpy(states) @ axes - self.mean @ axes) / self.spread)[:, :6].numpy()
 
 
 def frames(acts: Activations, *, seed: int = 0, progress: Progress = QUIET) -> list[Frame]:
@@ -62,8 +62,9 @@ def frames(acts: Activations, *, seed: int = 0, progress: Progress = QUIET) -> l
         centred, mean, spread = centred_states(acts, layer)
         difference = centred[: len(acts)].mean(0) - centred[len(acts) :].mean(0)
         difference = difference / difference.norm().clamp(min=1e-30)
-        components = principal_directions(centred, 3, seed)
-        return Frame(mean, spread, difference, components, principal_directions(centred, 2, seed, difference))
+        rows, basis = reduced(centred, 3, seed, difference)
+        components = principal_directions(rows, 3, basis)
+        return Frame(mean, spread, difference, components, principal_directions(rows, 2, basis, difference))
 
     found = []
     progress("project", 0, acts.n_layers)
@@ -104,8 +105,7 @@ def pictures(
     themselves. All but the places are in units of the block's spread.
     """
     axes = axes or frames(acts, seed=seed, progress=progress)
-    sides = zip(axes, acts.chosen, acts.rejected, strict=True)
-    found = np.stack([np.concatenate([frame.coordinates(c), frame.coordinates(r)]) for frame, c, r in sides])
+    found = _coordinates(acts, axes)
     raw, beside = found[:, :, :3], found[:, :, 3:5]
     along = np.square(found[:, :, 5], dtype=np.float64).mean(1)
     turns = {
@@ -121,6 +121,15 @@ def pictures(
         axis3=_projection(beside @ turns["axis3"], held_out, along),
         turns=turns,
     )
+
+
+def _coordinates(acts: Activations, axes: list[Frame]) -> np.ndarray:
+    """All blocks' states along their own axes, [L, 2N, 6] (see :meth:`Frame.coordinates`)."""
+
+    def one(layer: int) -> np.ndarray:
+        return np.concatenate([axes[layer].coordinates(side[layer]) for side in (acts.chosen, acts.rejected)])
+
+    return np.stack(list(side_by_side(one, acts.n_layers)))
 
 
 def _projection(coords: np.ndarray, first: np.ndarray | None = None, along: np.ndarray | None = None) -> Projection:
@@ -148,9 +157,7 @@ def turned(coords: np.ndarray) -> np.ndarray:
 
 def pca(acts: Activations, dims: int = 2, *, seed: int = 0, progress: Progress = QUIET) -> Projection:
     """The first ``dims`` (at most 3) principal components of every block, turned onto the block before."""
-    axes = frames(acts, seed=seed, progress=progress)
-    sides = zip(axes, acts.chosen, acts.rejected, strict=True)
-    raw = np.stack([np.concatenate([frame.coordinates(c), frame.coordinates(r)]) for frame, c, r in sides])[:, :, :dims]
+    raw = _coordinates(acts, frames(acts, seed=seed, progress=progress))[:, :, :dims]
     return _projection(raw @ turned(raw))
 
 
@@ -201,30 +208,38 @@ def centred_states(acts: Activations, layer: int) -> tuple[Tensor, Tensor, float
     return centred, mean, spread if spread > 0 else 1.0
 
 
-def principal_directions(centred: Tensor, dims: int, seed: int, without: Tensor | None = None) -> Tensor:
-    """The first principal directions of centred rows [n, d], as columns [d, min(dims, rank)]; of what is left of the
-    rows when the unit vector ``without`` [d] is taken out of them, if one is given."""
-    rows, width = centred.shape
-    if min(rows, width) <= _EXACT_UP_TO:
-        if without is not None:
-            centred = centred - torch.outer(centred @ without, without)
-        dual = width > rows
-        gram = centred @ centred.T if dual else centred.T @ centred
-        values, vectors = torch.linalg.eigh(gram.double())
-        values, vectors = values.flip(0)[:dims], vectors.flip(1)[:, :dims]
-        keep = values > values[0].clamp(min=1e-30) * 1e-7
-        values, vectors = values[keep].float(), vectors[:, keep].float()
-        return centred.T @ (vectors / values.sqrt()) if dual else vectors
+def reduced(centred: Tensor, dims: int, seed: int, held: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Rows [n, d] in far fewer dimensions that hold their first ``dims`` principal directions, those of what is left
+    without the vector ``held`` [d] (if one is given) too: coordinates, float64 [n, k], and the orthonormal ``basis``
+    [d, k] that they are in. Rows that are few or short come back as they are, and no basis.
 
-    def orthonormal(columns: Tensor) -> Tensor:
-        if without is not None:
-            columns = columns - torch.outer(without, without @ columns)
-        return torch.linalg.qr(columns).Q
+    The basis spans a Krylov space that begins with random vectors and ``held``: without ``held``, rows' products keep
+    to the same space, so that one pass over the rows serves both kinds of directions.
+    """
+    if min(centred.shape) <= _EXACT_UP_TO:
+        return centred, None
+    columns = 16 * (1 + dims // 16)  # in sixteens, which products of a few columns are fast with
+    start = torch.randn(centred.shape[1], columns, generator=torch.Generator().manual_seed(seed))
+    if held is not None:
+        start[:, 0] = held
+    blocks = [torch.linalg.qr(start).Q]
+    for _ in range(_ROUNDS):
+        blocks.append(torch.linalg.qr(((centred @ blocks[-1]).T @ centred).T).Q)
+    basis = torch.linalg.qr(torch.cat(blocks, dim=1)).Q
+    return (centred @ basis).double(), basis
 
-    columns = min(dims + 10, width - 1)
-    basis = orthonormal(torch.randn(width, columns, generator=torch.Generator().manual_seed(seed)))
-    for _ in range(_ITERATIONS):
-        basis = orthonormal(centred.T @ (centred @ basis))
-    _, values, right = torch.linalg.svd(centred @ basis, full_matrices=False)
-    keep = values[:dims] > values[0].clamp(min=1e-30) * 1e-3
-    return basis @ right[:dims][keep].T
+
+def principal_directions(rows: Tensor, dims: int, basis: Tensor | None = None, without: Tensor | None = None) -> Tensor:
+    """The first principal directions of what :func:`reduced` gave of centred rows, as columns [d, min(dims, rank)]; of
+    what is left of the rows when the unit vector ``without`` [d] is taken out of them, if one is given."""
+    if without is not None:
+        inside = without if basis is None else (basis.T @ without).to(rows)
+        rows = rows - torch.outer(rows @ inside, inside)
+    dual = rows.shape[1] > len(rows)
+    gram = rows @ rows.T if dual else rows.T @ rows
+    values, vectors = torch.linalg.eigh(gram.double())
+    values, vectors = values.flip(0)[:dims], vectors.flip(1)[:, :dims]
+    keep = values > values[0].clamp(min=1e-30) * 1e-7
+    values, vectors = values[keep].float(), vectors[:, keep].float()
+    found = rows.T @ (vectors / values.sqrt()) if dual else vectors
+    return found if basis is None else basis @ found

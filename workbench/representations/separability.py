@@ -176,9 +176,9 @@ def _resamples(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """[B, N]: how often each pair is drawn when prompts are drawn with replacement."""
     count = int(groups.max()) + 1
     draws = rng.integers(0, count, size=(_BOOTSTRAPS, count))
-    times = np.zeros((_BOOTSTRAPS, count), dtype=np.float32)
-    np.add.at(times, (np.arange(_BOOTSTRAPS)[:, None], draws), 1)
-    return times[:, groups]
+    cells = (np.arange(_BOOTSTRAPS)[:, None] * count + draws).ravel()
+    times = np.bincount(cells, minlength=_BOOTSTRAPS * count).reshape(_BOOTSTRAPS, count)
+    return times.astype(np.float32)[:, groups]
 
 
 def _probe_aucs(
@@ -246,23 +246,16 @@ def _project_held_out(chosen: Tensor, rejected: Tensor, held: Folds) -> tuple[np
     folds so that their rejected mean is -1 and their chosen mean +1 (0 where a block has no difference at all), and the
     share of the held-out variance that lies along those directions."""
     axes = difference_axes(chosen, rejected, held)
-    fold = torch.from_numpy(held.of_pair).to(chosen.device)
-    raw = [(side @ axes.directions.T).gather(1, fold[:, None])[:, 0] for side in (chosen, rejected)]
-    # variances as mean squares less squared means, from states around their common mean
-    middle = (chosen.mean(0) + rejected.mean(0)) / 2
-    one_hot = _one_hot(held, chosen)
-    sizes = torch.zeros(held.count, dtype=torch.float64, device=chosen.device)
-    sums, along = 0.0, 0.0
-    for side, projected in zip((chosen, rejected), raw, strict=True):
-        centred = side - middle
-        squares = torch.linalg.vecdot(centred, centred).double()
-        sizes = sizes.index_add(0, fold, squares)
-        sums = sums + one_hot @ centred
-        near = projected.double() - axes.middles[fold]
-        along = along + torch.stack([one_hot.double() @ near, one_hot.double() @ near.square()])
-    count = 2 * one_hot.sum(1).double()
-    total = float((sizes - sums.double().square().sum(1) / count).sum())
-    part = float((along[1] - along[0].square() / count).sum())
+    raw = chosen.new_zeros(2, len(chosen))
+    total, part = 0.0, 0.0
+    for direction, (_, out) in zip(axes.directions, held, strict=True):
+        index = torch.from_numpy(out).to(chosen.device)
+        states = torch.cat([chosen[index], rejected[index]])
+        along = states @ direction
+        raw[:, index] = along.view(2, -1)
+        states -= states.mean(0)
+        total += float(torch.linalg.vecdot(states, states).double().sum())
+        part += float((along.double() - along.double().mean()).square().sum())
     return axes.place(raw, held.of_pair).cpu().numpy(), part / total if total > 0 else 0.0
 
 
@@ -294,7 +287,8 @@ def difference_axes(chosen: Tensor, rejected: Tensor, held: Folds) -> Axes:
     """The preference axis of one block as each fold's training pairs have it."""
     one_hot = _one_hot(held, chosen)
     size = one_hot.sum(1, keepdim=True)
-    up, down = ((side.sum(0) - one_hot @ side) / (len(chosen) - size) for side in (chosen, rejected))
+    folds = (one_hot @ side for side in (chosen, rejected))
+    up, down = ((fold.sum(0) - fold) / (len(chosen) - size) for fold in folds)
     difference = up - down
     length = difference.norm(dim=1, keepdim=True)
     directions = torch.where(length > 0, difference / length.clamp(min=1e-30), difference)

@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.errors import UserError
 from workbench.progress import QUIET, Progress
-from workbench.representations.projection import centred_states, principal_directions
+from workbench.representations.projection import centred_states, principal_directions, reduced
 
 if TYPE_CHECKING:
     from workbench.representations.capture import Activations
@@ -123,5 +123,6 @@ def _one_scale(embeddings: np.ndarray) -> np.ndarray:
 def _reduced(acts: Activations, layer: int, seed: int) -> np.ndarray:
     """A block's states as their first 50 principal components in units of the block's spread, [2N, 2 to 50]."""
     states, _, spread = centred_states(acts, layer)
-    found = (states @ principal_directions(states, 50, seed)).numpy() / spread
+    rows, basis = reduced(states, 50, seed)
+    found = (states @ principal_directions(rows, 50, basis)).numpy() / spread
     return np.pad(found, ((0, 0), (0, max(0, 2 - found.shape[1]))))
