@@ -105,14 +105,21 @@ def _alone(name: str, page: Page, progress: Progress) -> Measure:
 
 
 def _answers(page: Page, served: Served) -> dict[str, float]:
-    """How one page answers now, and how much of a processor the server takes when nobody does anything."""
-    idle = idle_share(served.process.pid)
+    """How one page answers now, and how much of a processor server and browser take when nobody does anything."""
+    ours = psutil.Process().children(recursive=True)
+    shares = idle_shares(
+        {
+            "server": [psutil.Process(served.process.pid)],
+            "browser": [process for process in ours if process.name().startswith("chrom")],
+        }
+    )
     slider = moves(page, glide=False)
     pairs = [page.evaluate(PAIR) / 1000 for _ in range(MOVES + UNCOUNTED)][UNCOUNTED:]
     return {
         "seconds": median(slider["drawn"]),
         "pair_seconds": median(pairs),
-        "server_idle_share": idle,
+        "server_idle_share": shares["server"],
+        "browser_idle_share": shares["browser"],
     }
 
 
@@ -145,14 +152,13 @@ def _move(page: Page, share: float) -> dict[str, Any]:
     return found
 
 
-def idle_share(pid: int) -> float:
-    """The share of one processor that a process takes."""
-    process = psutil.Process(pid)
+def idle_shares(groups: dict[str, list[psutil.Process]]) -> dict[str, float]:
+    """The share of one processor that each group of processes takes."""
 
-    def spent() -> float:
-        times = process.cpu_times()
-        return times.user + times.system
+    def spent() -> dict[str, float]:
+        return {name: sum(sum(process.cpu_times()[:2]) for process in group) for name, group in groups.items()}
 
     began, before = time.perf_counter(), spent()
     time.sleep(IDLE)
-    return (spent() - before) / (time.perf_counter() - began)
+    after, seconds = spent(), time.perf_counter() - began
+    return {name: (after[name] - before[name]) / seconds for name in groups}
