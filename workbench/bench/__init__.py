@@ -27,6 +27,8 @@ BENCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "compare_16": ("compare", {"prompts": 16}),
     "scores": ("scores", {}),
     "page_start": ("page", {}),
+    "page_slider": ("page_slider", {"pages": 1}),
+    "page_many": ("page_slider", {"pages": 20}),
     "coverage": ("coverage", {}),
 }
 USUAL = ("capture", "step1_scit", "step3_scit", "step3_dual", "compare_1", "compare_16", "scores", "page_start")

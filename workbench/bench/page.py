@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -32,6 +33,15 @@ page.launch(server_port=int(os.environ["GRADIO_SERVER_PORT"]), quiet=True)
 APP = Path(__file__).parents[2] / "app.py"
 
 
+@dataclass(frozen=True)
+class Served:
+    """A page that answers: its address, its process, its folder of runs."""
+
+    url: str
+    process: subprocess.Popen
+    runs: Path
+
+
 def run(name: str, progress: Progress) -> Measure:
     """``details``: seconds until one page is there, and until the slowest of twenty is that are asked for at once, as a
     multiple of twenty one after another."""
@@ -44,12 +54,12 @@ def run(name: str, progress: Progress) -> Measure:
 
     ways = {"ours": lambda: started([str(APP)]), "hello": lambda: started(["-c", HELLO])}
     seconds = interleaved(ways, REPEATS, progress, "bench")
-    with serving([str(APP)]) as url:
-        visit(url)
-        alone = [visit(url) for _ in range(VISITORS)]
+    with serving([str(APP)]) as served:
+        visit(served.url)
+        alone = [visit(served.url) for _ in range(VISITORS)]
         with ThreadPoolExecutor(VISITORS) as pool:
             began = time.perf_counter()
-            list(pool.map(visit, [url] * VISITORS))
+            list(pool.map(visit, [served.url] * VISITORS))
             together = time.perf_counter() - began
     return Measure(
         name=name,
@@ -75,8 +85,8 @@ def visit(url: str) -> float:
 
 
 @contextmanager
-def serving(command: list[str]) -> Iterator[str]:
-    """A page in a process and a folder of its own, from its first answer on; yields its address. Raises UserError."""
+def serving(command: list[str]) -> Iterator[Served]:
+    """A page in a process and a folder of its own, from its first answer on. Raises UserError."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -88,7 +98,7 @@ def serving(command: list[str]) -> Iterator[str]:
         try:
             url = f"http://127.0.0.1:{port}"
             _answered(process, url)
-            yield url
+            yield Served(url, process, Path(home))
         finally:
             process.terminate()
             process.wait(30)

@@ -40,7 +40,8 @@ def add_verbs(verb) -> None:
         nargs="*",
         metavar="NAME",
         help="which of: capture, capture_24, step1_scit, step3_scit, "
-        "step3_dual, compare_1, compare_16, scores, page_start, coverage (all but capture_24 and coverage)",
+        "step3_dual, compare_1, compare_16, scores, page_start, page_slider and page_many (in a browser), coverage "
+        "(all but capture_24, page_slider, page_many and coverage)",
     )
 
 
