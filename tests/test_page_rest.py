@@ -23,13 +23,16 @@ def test_a_page_at_rest_rests(browser, server):  # noqa: F811
     tab.get_by_role("button", name="Start with the demo").click()
     tab.get_by_role("button", name="Look at the layers").click()  # a step that is left takes its parts along
     tab.get_by_role("button", name="Capture all blocks").wait_for()
-    tab.wait_for_timeout(4000)  # until the device is known
-    before = tab.evaluate("window.frames_asked")
     asked: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
-    tab.wait_for_timeout(2000)
-    assert before > 0 and tab.evaluate("window.frames_asked") - before <= 2
-    assert len(asked) <= 1, asked
+    for _ in range(15):  # until the device is known and all is drawn, on a busy machine too
+        before = tab.evaluate("window.frames_asked")
+        asked.clear()
+        tab.wait_for_timeout(2000)
+        frames = tab.evaluate("window.frames_asked") - before
+        if frames <= 2 and len(asked) <= 1:
+            break
+    assert before > 0 and frames <= 2 and len(asked) <= 1, (frames, asked)
     context.close()
 
 
