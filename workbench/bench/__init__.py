@@ -28,6 +28,7 @@ BENCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "scores": ("scores", {}),
     "page_start": ("page", {}),
     "coverage": ("coverage", {}),
+    "growth": ("growth", {}),
 }
 USUAL = ("capture", "step1_scit", "step3_scit", "step3_dual", "compare_1", "compare_16", "scores", "page_start")
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,12 +293,18 @@ def scoring_bytes(plan: Plan) -> float:
 def batches(lengths: np.ndarray, tokens: int) -> list[tuple[int, int, int]]:
     """How sequences of these lengths [N, 2] (before the answer, and the answer) are put together: of each batch the rows,
     the longest sequence and the longest answer."""
+    return _batches(lengths.astype("int64").tobytes(), tokens)
+
+
+@lru_cache(maxsize=256)  # the same pairs are asked about with many settings
+def _batches(lengths: bytes, tokens: int) -> list[tuple[int, int, int]]:
+    import numpy as np
+
     from workbench.tokens import Encoded, by_length
 
-    items = [Encoded(range(before + answer), before) for before, answer in lengths.tolist()]
-    return [
-        (len(rows), int(lengths[rows].sum(1).max()), int(lengths[rows, 1].max())) for rows in by_length(items, tokens)
-    ]
+    both = np.frombuffer(lengths, dtype="int64").reshape(-1, 2)
+    items = [Encoded(range(before + answer), before) for before, answer in both.tolist()]
+    return [(len(rows), int(both[rows].sum(1).max()), int(both[rows, 1].max())) for rows in by_length(items, tokens)]
 
 
 def answering_bytes(plan: Plan) -> float:
