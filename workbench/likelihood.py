@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from workbench.models import LoadedModel
 from workbench.tokens import Encoded, by_length, collate
 
+SCORED_TOKENS, SCORED_NUMBERS = 8192, 2**28  # at once, and of their logits
+
 
 def completion_logits(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) -> tuple[Tensor, Tensor, Tensor]:
     """Logits for the completions' tokens only: ``(logits [B, K, V], targets [B, K], mask [B, K])``, K the longest one.
@@ -44,12 +46,18 @@ def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) 
 
 
 @torch.inference_mode()
+def scored_tokens(vocabulary: int) -> int:
+    """How many tokens are scored at once: every one may have logits over the whole vocabulary, in several copies."""
+    return max(256, min(SCORED_TOKENS, SCORED_NUMBERS // vocabulary))
+
+
 def score_completions(
     loaded: LoadedModel, items: Sequence[Encoded], on_batch: Callable[[int], None] | None = None
 ) -> Tensor:
     """Mean log-probability of each completion under the active adapters, float32 [N] in the order given."""
     result = torch.empty(len(items))
-    for done, rows in enumerate(by_length(items)):
+    vocabulary = int(loaded.model.config.get_text_config(decoder=True).vocab_size)
+    for done, rows in enumerate(by_length(items, scored_tokens(vocabulary))):
         scores = mean_logps(loaded.model, [items[i] for i in rows], loaded.boundary.pad_id, loaded.device)
         result[rows] = scores.cpu()
         if on_batch:

@@ -30,6 +30,7 @@ BENCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "page_slider": ("page_slider", {"pages": 1}),
     "page_many": ("page_slider", {"pages": 20}),
     "coverage": ("coverage", {}),
+    "growth": ("growth", {}),
 }
 USUAL = ("capture", "step1_scit", "step3_scit", "step3_dual", "compare_1", "compare_16", "scores", "page_start")
 

@@ -64,11 +64,11 @@ def run(name: str, progress: Progress, blocks: int, width: int) -> Measure:
     )
 
 
-def made(count: int) -> tuple[PreferencePairs, list[Encoded]]:
+def made(count: int, shortest: int = SHORTEST, longest: int = LONGEST) -> tuple[PreferencePairs, list[Encoded]]:
     """Pairs of these lengths: a third of a sequence is its prompt. The texts only number them."""
     from workbench.pairs import Pair, PreferencePairs
 
-    lengths = np.random.default_rng(0).integers(SHORTEST, LONGEST + 1, 2 * count).tolist()
+    lengths = np.random.default_rng(0).integers(shortest, longest + 1, 2 * count).tolist()
     encoded = sequences([(length // 3, length - length // 3) for length in lengths])
     texts = [Pair(n + 1, [], f"chosen {n}", f"rejected {n}") for n in range(count)]
     return PreferencePairs.from_pairs(texts), encoded

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from workbench.models import LoadedModel
     from workbench.rahf.config import RunConfig
-    from workbench.rahf.patterns import Example
+    from workbench.rahf.patterns import Example, Patterns
     from workbench.tokens import Encoded
 
 BLOCKS, WIDTH = 8, 512
@@ -41,7 +41,7 @@ def run(name: str, progress: Progress, method: str) -> Measure:
     config = RunConfig(method=method, align_batch=BATCH, align_steps=STEPS, align_rate=1e-4)
     layers = range(-(-BLOCKS // 3), -(-2 * BLOCKS // 3), 2)  # every other block of the middle third
     loaded = prepared(llama(BLOCKS, WIDTH), config)
-    examples = made(config, BATCH * STEPS)
+    examples = made(config, feedback_lengths(BATCH * STEPS))
     naive = Naive(config, layers)
     few = examples[:BATCH]  # what the naive way computes does not depend on the lengths: one batch tells of all
     losses = {}
@@ -81,11 +81,10 @@ def run(name: str, progress: Progress, method: str) -> Measure:
     )
 
 
-def made(config: RunConfig, count: int) -> list[Example]:
-    """Examples as ``make_examples`` gives them."""
+def made(config: RunConfig, lengths: list[tuple[int, int]]) -> list[Example]:
+    """Examples of these (prompt, response) lengths, as ``make_examples`` gives them."""
     from workbench.rahf.patterns import Example
 
-    lengths = feedback_lengths(count)
     bare = sequences(lengths)
     if config.method == "dual":
         return [Example(one, one, one) for one in bare]
@@ -112,15 +111,20 @@ def prepared(loaded: LoadedModel, config: RunConfig) -> LoadedModel:
 
 
 def align(loaded: LoadedModel, examples: Sequence[Example], config: RunConfig, layers: Sequence[int]) -> dict[str, Any]:
-    """Step 3 as a run does it: see ``workbench.rahf.align.fit``."""
+    """Step 3 as a run does it, with targets that are not known yet."""
+    from workbench.rahf.patterns import Patterns
+
+    return fitted(loaded, Patterns(loaded, examples, config, layers), config)
+
+
+def fitted(loaded: LoadedModel, patterns: Patterns, config: RunConfig) -> dict[str, Any]:
+    """One pass over the examples: see ``workbench.rahf.align.fit``. The adapter is thrown away."""
     from dataclasses import replace
 
     from workbench.rahf.adapters import activate
     from workbench.rahf.align import ALIGNED, fit
-    from workbench.rahf.patterns import Patterns
 
-    patterns = Patterns(loaded, examples, config, layers)
-    config = replace(config, align_steps=len(examples) // BATCH)
+    config = replace(config, align_steps=len(patterns.examples) // config.align_batch)
     with tempfile.TemporaryDirectory() as folder:
         try:
             return fit(loaded, patterns, ALPHA, config, Path(folder), QUIET)

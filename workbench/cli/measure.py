@@ -40,8 +40,8 @@ def add_verbs(verb) -> None:
         nargs="*",
         metavar="NAME",
         help="which of: capture, capture_24, step1_scit, step3_scit, "
-        "step3_dual, compare_1, compare_16, scores, page_start, page_slider and page_many (in a browser), coverage "
-        "(all but capture_24, page_slider, page_many and coverage)",
+        "step3_dual, compare_1, compare_16, scores, page_start, page_slider and page_many (in a browser), coverage, "
+        "growth (all but capture_24, page_slider, page_many, coverage and growth)",
     )
 
 
@@ -97,7 +97,7 @@ def bench(options: Namespace) -> dict[str, Any]:
 def show_bench(result: dict[str, Any]) -> str:
     """The figures for a reader."""
     goals = [f"{row['name']}: {_held(row, name)}" for row in result["measures"] for name in row["goals"]]
-    details = [f"{row['name']}: {plain(row['details'])}" for row in result["measures"]]
+    details = [row["details"].get("text") or f"{row['name']}: {plain(row['details'])}" for row in result["measures"]]
     return "\n".join([table(result["measures"], MEASURES), "", *goals, "", *details])
 
 

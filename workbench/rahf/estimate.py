@@ -6,19 +6,21 @@ logits, or answers being written with their cache. Time is, stage by stage, arit
 product, traffic over the measured speed of memory, and a measured price for every call of a block, plus tokenising and
 start-up.
 
-The constants below were fitted on two CPU cores, to 17 runs: the demo with batches of 4 to 256 and both methods, random
+What a block keeps for the backward pass was counted on blocks of Llama, Qwen 2 and GPT-2 (the tensors that autograd
+saves), and what a CPU's allocator takes beyond that was measured; assets/docs/sizing.md holds memory against real runs.
+The constants of time were fitted on two CPU cores, to 17 runs: the demo with batches of 4 to 256 and both methods, random
 Llamas of 4x128 to 12x512 and a GPT-2 with vocabularies of 1,500 to 32,768, short and long texts, with checkpointing and
-without. Memory came out between 24% too low and 30% too high of the measured peak (10 of 17 within 10%), time between 0.6
-and 0.95 of the work measured (on a machine that others used too; the demo with Dual 0.94), hence an interval of half to
-twice. Once a run of the same model has finished, its time sets the next one's right. GPUs, full fine-tuning and
-quantised weights follow from the arithmetic alone: none was measured.
+without. Time came out between 0.6 and 0.95 of the work measured (on a machine that others used too; the demo with Dual
+0.94), hence an interval of half to twice. Once a run of the same model has finished, its time sets the next one's right.
+GPUs, full fine-tuning and quantised weights follow from the arithmetic alone: none was measured.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +35,17 @@ if TYPE_CHECKING:
 
 ESTIMATE = "estimate.json"  # what was expected when the run began
 LIBRARIES = 520e6  # bytes resident once everything is imported (CPU)
-KEPT_A_WIDTH = 2.0  # numbers kept for the backward pass, for each input or output of a linear layer and token
-LOGITS_TRAINED, LOGITS_SCORED, LOGITS_COMPARED = 5.0, 5.0, 6.0  # float32 copies of the logits
-SCORED_TOKENS, COMPARED_TOKENS, ANSWERED_ROWS = 8192, 4096, 64  # as in likelihood, evaluation and generation
+KEPT_A_WIDTH = 0.9  # numbers kept for the backward pass, for each input or output of a linear layer and token
+KEPT_AN_ADAPTER = 2.0  # and bytes for each of an adapter's: half are inputs, which it keeps in float32
+KEPT_DROPPED = {"cpu": 2.0, "cuda": 0.5}  # and bytes for each of those where some are dropped: which ones
+HELD_BACK = {"cpu": 1.7, "cuda": 1.0}  # what the allocator takes over what is kept
+LOGITS_TRAINED, LOGITS_SCORED, LOGITS_COMPARED = 3.5, 3.5, 6.0  # float32 copies of the logits
+COMPARED_TOKENS, ANSWERED_ROWS = 4096, 64  # as in evaluation and generation
 COMPARED_NUMBERS = 2**26  # of a distribution over the vocabulary: see evaluation
 TARGET_BLOCKS = 2  # what the choice of blocks usually takes
 OPTIMISER = {"adamw": 8.0, "adafactor": 0.1, "adamw_8bit": 2.0}  # bytes a trained weight that its states take
 OTHER_FILES = 5e6  # bytes of events, answers, scores of blocks
+DRAWN = 20  # batches that stand for all of a training
 COLLECTED = 512  # examples that patterns are measured on
 SCORED_PAIRS = 400  # pairs that blocks are chosen by
 
@@ -148,6 +154,18 @@ class Plan:
         self.calibrates = config.alpha is None and config.relative_strength is None
         self.full = config.instruct_tuning == "full"
 
+    def sequences(self, side: int, instruction: int) -> np.ndarray:
+        """Tokens before each answer of a side (see ``Facts.sides``) and of it, [N, 2]: both answers of every pair. Those
+        of all pairs where none of the counted ones is on that side."""
+        import numpy as np
+
+        known = self.facts.sides == side
+        known = known if known.any() else np.ones(len(known), dtype=bool)
+        answers = self.answers[known]
+        before = np.broadcast_to(self.prompts[known] + instruction, answers.shape)
+        both = np.stack([before, answers], axis=-1).reshape(-1, 2)
+        return both if len(both) else np.ones((1, 2), dtype=int)
+
     def longest_seen(self, lengths: np.ndarray, draws: int) -> float:
         """The longest of ``lengths`` [N, ...] (a row a pair) that so many draws of a pair will likely meet."""
         import numpy as np
@@ -198,51 +216,98 @@ def memory_parts(plan: Plan) -> dict[str, float]:
     return parts
 
 
-def kept_bytes(plan: Plan, rows: int, tokens: float, blocks: int) -> float:
-    """What a forward pass keeps for the backward one, without the logits."""
-    shape, wide = plan.shape, plan.facts.bytes_a_weight
-    a_block = rows * tokens * shape.traffic * KEPT_A_WIDTH * wide
-    if plan.config.gradient_checkpointing:
-        return a_block + blocks * rows * tokens * shape.width * wide
-    return blocks * a_block
+def kept_bytes(plan: Plan, rows: float, tokens: float, blocks: int) -> float:
+    """What a forward pass keeps for the backward one, and the gradients of a block, without the logits."""
+    shape, config, wide, kind = plan.shape, plan.config, plan.facts.bytes_a_weight, plan.device.kind
+    a_token = shape.traffic * KEPT_A_WIDTH * wide
+    if plan.full:
+        a_token += shape.traffic * wide / 2  # trained weights need their inputs
+    else:
+        dropped = KEPT_DROPPED.get(kind, KEPT_DROPPED["cuda"]) if config.lora_dropout else 0.0
+        a_token += shape.lora_rank * (KEPT_AN_ADAPTER + dropped)
+    a_token *= HELD_BACK.get(kind, HELD_BACK["cuda"])
+    if config.gradient_checkpointing:
+        return rows * tokens * (2 * a_token + blocks * shape.width * wide)
+    return rows * tokens * (blocks + 1) * a_token
 
 
 def instruct_bytes(plan: Plan) -> float:
-    """The largest batch of step 1."""
-    config = plan.config
+    """The largest part of a batch of step 1."""
+    config, alone = plan.config, 2 if plan.config.method == "scit" else 1
+
+    def cost(rows: int, tokens: int, answer: int) -> float:
+        logits = rows * (answer + 1) * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
+        return kept_bytes(plan, rows, tokens, plan.shape.blocks) + logits
+
     pairs = min(config.instruct_batch, plan.instruct_pairs)
-    draws = plan.instruct_steps * config.accumulation * pairs
-    tokens = plan.longest_seen(plan.whole[plan.in_step1], draws) + plan.facts.instruction
-    answer = plan.longest_seen(plan.answers[plan.in_step1], draws) + 1
-    rows = together(plan, pairs * plan.sides, tokens, 2 if config.method == "scit" else 1)
-    logits = rows * answer * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
-    return kept_bytes(plan, rows, tokens, plan.shape.blocks) + logits
+    draws = plan.instruct_steps * config.accumulation
+    return largest_part(plan, plan.sequences(0, plan.facts.instruction), pairs * alone, draws, cost, alone)
 
 
 def align_bytes(plan: Plan) -> float:
-    """The largest batch of step 3: no head, no block after the last target."""
+    """The largest part of a batch of step 3: no head, no block after the last target."""
     config = plan.config
     rows = min(config.align_batch, plan.examples)
-    tokens = plan.longest_seen(plan.whole[plan.in_step3], plan.align_steps * config.accumulation * rows)
-    return kept_bytes(plan, together(plan, rows, tokens), tokens, plan.depth)
+    draws = plan.align_steps * config.accumulation
+    return largest_part(
+        plan, plan.sequences(1, 0), rows, draws, lambda rows, tokens, _: kept_bytes(plan, rows, tokens, plan.depth)
+    )
 
 
-def together(plan: Plan, rows: int, tokens: float, alone: int = 1) -> float:
-    """How many rows of a training batch go through the model at once (at least ``alone``): see ``StageTrainer.parts``."""
+def largest_part(
+    plan: Plan, lengths: np.ndarray, rows: int, draws: int, cost: Callable[[int, int, int], float], alone: int = 1
+) -> float:
+    """What the costliest part costs, of so many drawn batches of ``rows`` sequences: see ``StageTrainer.parts``. Each
+    sequence goes through the model ``alone`` times at once. ``cost`` is told the rows of a part, its longest sequence
+    and its longest answer."""
+    import numpy as np
+
     from workbench.tokens import part_tokens
 
-    return min(rows, max(alone, part_tokens(plan.device.kind) / tokens))
+    draw = np.random.default_rng(0)
+    most = [cost(alone, int(plan.longest_seen(lengths.sum(1), draws * rows)), int(np.median(lengths[:, 1])))]
+    for _ in range(min(draws, DRAWN)):
+        some = lengths[draw.choice(len(lengths), rows, replace=rows > len(lengths))]
+        parts = batches(some, part_tokens(plan.device.kind) // alone)
+        most += [cost(count * alone, longest, answer) for count, longest, answer in parts]
+    return max(most)
 
 
 def scoring_bytes(plan: Plan) -> float:
     """A batch of held-out answers that is scored, or compared with the base's distributions."""
+    import numpy as np
+
+    from workbench.likelihood import scored_tokens
+
     shape, wide = plan.shape, plan.facts.bytes_a_weight
-    tokens = float(plan.whole.max(initial=1)) + plan.facts.instruction
-    share = min(1.0, (float(plan.answers.max(initial=1)) + 1) / tokens)
-    held = plan.held_out * (float(plan.whole.mean()) + plan.facts.instruction)
-    scored, compared = min(SCORED_TOKENS, 2 * held), min(COMPARED_TOKENS, COMPARED_NUMBERS / shape.vocabulary, held)
-    logits = share * shape.vocabulary * 4.0 * max(scored * LOGITS_SCORED, compared * LOGITS_COMPARED)
-    return scored * shape.traffic * wide + logits
+    answers = np.resize(plan.sequences(2, plan.facts.instruction), (2 * max(1, plan.held_out), 2))
+    written = answers.copy()
+    written[:, 1] = written[:, 1].clip(max=plan.answer_tokens)
+    compared = max(1, min(COMPARED_TOKENS, COMPARED_NUMBERS // shape.vocabulary))
+    most = 0.0
+    scored = scored_tokens(shape.vocabulary)
+    for lengths, tokens, copies in ((answers, scored, LOGITS_SCORED), (written, compared, LOGITS_COMPARED)):
+        for rows, longest, answer in batches(lengths, tokens):
+            logits = rows * (answer + 1) * shape.vocabulary * 4.0 * copies
+            most = max(most, rows * longest * shape.traffic * wide + logits)
+    return most
+
+
+def batches(lengths: np.ndarray, tokens: int) -> list[tuple[int, int, int]]:
+    """How sequences of these lengths [N, 2] (before the answer, and the answer) are put together: of each batch the rows,
+    the longest sequence and the longest answer."""
+    return _batches(lengths.astype("int64").tobytes(), tokens)
+
+
+@lru_cache(maxsize=256)  # the same pairs are asked about with many settings
+def _batches(lengths: bytes, tokens: int) -> list[tuple[int, int, int]]:
+    import numpy as np
+
+    from workbench.tokens import Encoded, by_length
+
+    both = np.frombuffer(lengths, dtype="int64").reshape(-1, 2)
+    items = [Encoded(range(before + answer), before) for before, answer in both.tolist()]
+    return [(len(rows), int(both[rows].sum(1).max()), int(both[rows, 1].max())) for rows in by_length(items, tokens)]
 
 
 def answering_bytes(plan: Plan) -> float:
@@ -261,7 +326,8 @@ def patterns_bytes(plan: Plan) -> float:
     from workbench.rahf.patterns import CACHE_BYTES
 
     each = float(plan.answers.mean()) * plan.targets * plan.shape.width * 2 * plan.facts.bytes_a_weight
-    return min(float(CACHE_BYTES), plan.examples * each)
+    seen = max(COLLECTED, plan.align_steps * plan.config.accumulation * plan.config.align_batch)
+    return min(float(CACHE_BYTES), min(plan.examples, seen) * each)
 
 
 def disk_bytes(plan: Plan) -> float:
@@ -371,7 +437,9 @@ class Speed:
 
     def read(self, sequences: float, tokens: float, blocks: int, adapters: bool = True, encoded: bool = False) -> float:
         """Forward passes over many sequences in batches, and the making of their ids unless they are there."""
-        rows = min(sequences, max(1.0, SCORED_TOKENS / tokens))
+        from workbench.likelihood import scored_tokens
+
+        rows = min(sequences, max(1.0, scored_tokens(self.shape.vocabulary) / tokens))
         if not sequences:
             return 0.0
         return math.ceil(sequences / rows) * self.blocks(rows, tokens, blocks, adapters) + sequences * self.encode * (

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from workbench.models import Reader
     from workbench.pairs import PreferencePairs
@@ -281,8 +281,7 @@ def shape_of(source: str, targets: str = "all", context: int = 0, local: bool = 
 
 
 def _shape(source: str, targets: str, context: int, local: bool) -> Shape:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from workbench.errors import UserError
     from workbench.models import DEMO_MODEL
@@ -290,9 +289,7 @@ def _shape(source: str, targets: str, context: int, local: bool) -> Shape:
     reader_of(source, local)  # refuses what is no model
     try:
         config = AutoConfig.from_pretrained(DEMO_MODEL if source == "demo" else source, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        return _measured(model, targets, context)
+        return built(config, targets, context)
     except UserError:
         raise
     except Exception as error:  # whatever a family's own code raises where there is no memory behind its tensors
@@ -300,6 +297,16 @@ def _shape(source: str, targets: str, context: int, local: bool) -> Shape:
             f"The build of {source} could not be read ({' '.join(str(error).split())[:120]}), so nothing can be "
             "estimated: choose a causal language model."
         ) from error
+
+
+def built(config: PretrainedConfig, targets: str = "all", context: int = 0) -> Shape:
+    """The build of the model of this configuration. Raises UserError, and whatever the family's own code raises."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return _measured(model, targets, context)
 
 
 def _measured(model: PreTrainedModel, targets: str, context: int) -> Shape:
