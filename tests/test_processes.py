@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests.tiny import saved, tiny_model
 from workbench import processes
+from workbench.errors import UserError
 from workbench.runs.store import find_run
 
 ROOT = Path(__file__).parents[1]
@@ -83,15 +84,17 @@ def test_two_processes_give_what_one_gives(material, alone, way):
 def test_a_stop_reaches_both_and_both_go_on(material):
     folder, told = material
     run = folder / "stopped"
-    started = several(folder, "align", *told, "--set", "align_steps=2000", "--out", str(run))
-    wait_for(run, "align", 5)
+    long = ("align_steps=2000", "evaluate_every=1", "max_new_tokens=60", "evaluate_prompts=8")  # most of it are looks
+    longer = [word for value in long for word in ("--set", value)]
+    started = several(folder, "align", *told, *longer, "--out", str(run))
+    wait_for(run, "align", 2)
     told_to_stop = command([sys.executable], folder, "stop", str(run))
     assert told_to_stop.returncode == 0, told_to_stop.stderr
     assert [process.wait(60) for process in started] == [130, 130]
     step = find_run(str(run)).status()["step"]
-    assert 5 <= step < 2000 and list((run / "checkpoints" / "aligned").glob("checkpoint-*/sealed.json"))
+    assert 2 <= step < 2000 and list((run / "checkpoints" / "aligned").glob("checkpoint-*/sealed.json"))
     begun = several(folder, "resume", str(run))
-    wait_for(run, "align", step + 3)  # from the checkpoint, in two processes
+    wait_for(run, "align", step + 2)  # from the checkpoint, in two processes
     command([sys.executable], folder, "stop", str(run))
     assert [process.wait(60) for process in begun] == [130, 130]
 
@@ -106,6 +109,27 @@ def test_a_lost_process_is_told(material):
     assert "Another process of this run has ended" in first.stderr.read()
     assert find_run(str(run)).state == "failed"
     assert second.wait(5) == -9
+
+
+def test_a_finished_run_is_read_again_and_the_other_goes_home(material, alone):
+    folder, _ = material
+    assert [process.wait(60) for process in several(folder, "resume", str(alone))] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"RANK": "5", "WORLD_SIZE": "2"}, "no process 5 of 2"),
+        ({"RANK": "0", "WORLD_SIZE": "many"}, "should be a number"),
+    ],
+)
+def test_nonsense_of_a_launcher_is_told(monkeypatch, told, said):
+    for name in [name for name in os.environ if name.startswith(processes.TOLD)]:
+        monkeypatch.delenv(name)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=said):
+        processes.join()
 
 
 @pytest.mark.parametrize(

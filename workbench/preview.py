@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from workbench import processes
 from workbench.errors import UserError
 from workbench.generation import BASE, Answer, Lane, Sampling, append_tokens, lanes_of, luck_of, pick, prompt_ids
 from workbench.models import LoadedModel
@@ -120,7 +121,7 @@ def _step(
             logits = lanes[2].forward(loaded)
     else:
         logits = lanes[2].forward(loaded)
-    drawn = pick(logits[:, -1].float(), luck, sampling)
+    drawn = processes.in_step(pick(logits[:, -1].float(), luck, sampling))
     plus, minus = (logp.gather(1, drawn[:, None])[:, 0].double() for logp in logps)
     return drawn, (plus - minus).cpu()
 

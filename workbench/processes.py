@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import UserError
+from workbench.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+MEETING = timedelta(minutes=10)  # until all processes are there
 PATIENCE = timedelta(days=7)  # the first process may wait for its turn, and the others for it
 BUCKET = 2**24  # numbers that are summed at once
 TOLD = ("ACCELERATE_", "FSDP_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what launchers say
@@ -40,6 +41,8 @@ class Here:
 
 
 _here = Here()
+_busy = False  # whether anything was agreed on yet
+_asked: Callable[[], bool] = bool  # whether this process is to stop
 
 
 def here() -> Here:
@@ -49,23 +52,57 @@ def here() -> Here:
 
 def join() -> None:
     """Meet the other processes, where this one was started among several. To be called before a GPU is touched: each
-    sees its own only. Raises UserError for fewer GPUs than processes."""
+    sees its own only. Raises UserError for fewer GPUs than processes, and where the others do not come."""
     global _here
-    count = int(os.environ.get("WORLD_SIZE") or 1)
-    if count < 2 or _here.count > 1:
-        return
-    place = int(os.environ["RANK"])
+    if not launched():
+        return forget()
+    place, count = (_number(name) for name in ("RANK", "WORLD_SIZE"))
+    if not 0 <= place < count:
+        raise UserError(f"There is no process {place} of {count}: start them with accelerate launch or torchrun.")
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
-    backend = _own_gpu(int(os.environ.get("LOCAL_RANK") or place), int(os.environ.get("LOCAL_WORLD_SIZE") or count))
-    if place:  # who is asked to stop is the first; it tells the others at the end of a step
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+    backend = _own_gpu(_number("LOCAL_RANK", place), _number("LOCAL_WORLD_SIZE", count))
     import torch.distributed as dist
 
-    dist.init_process_group(backend, timeout=PATIENCE)
-    for name in [name for name in os.environ if name.startswith(TOLD)]:
-        del os.environ[name]  # or transformers and accelerate would share the work out once more
+    try:
+        store, *_ = next(dist.rendezvous("env://", place, count, timeout=MEETING))
+        store.set_timeout(PATIENCE)
+        dist.init_process_group(backend, store=store, rank=place, world_size=count, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The {count} processes of this run did not meet ({' '.join(str(error).split())[:120]}): start them all with "
+            "accelerate launch or torchrun."
+        ) from error
+    if place:  # who is asked to stop is the first; it tells the others at the end of a token or a step
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    forget()
     _here = Here(place, count, sharded)
+
+
+def launched() -> bool:
+    """Whether a launcher started this process among several, which have not met yet."""
+    return bool(os.environ.get("RANK")) and _number("WORLD_SIZE", 1) > 1
+
+
+def forget() -> None:
+    """Take away what a launcher said, or transformers and accelerate would share the work out once more."""
+    for name in [name for name in os.environ if name.startswith(TOLD)]:
+        del os.environ[name]
+
+
+def _number(name: str, otherwise: int | None = None) -> int:
+    text = os.environ.get(name) or ("" if otherwise is None else str(otherwise))
+    if not text.isdigit():
+        raise UserError(
+            f"{name} is {text!r} and should be a number: start with accelerate launch or torchrun, or unset it."
+        )
+    return int(text)
+
+
+def heed(asked: Callable[[], bool]) -> None:
+    """Let all processes stop within answers, at the same token, once this one (the first) is asked to."""
+    global _asked
+    _asked = asked
 
 
 def _own_gpu(place: int, beside: int) -> str:
@@ -89,10 +126,18 @@ def first() -> bool:
     return _here.place == 0
 
 
+def release() -> None:
+    """Let the other processes go if they never were given anything to do."""
+    if _here.count > 1 and first() and not _busy:
+        agreed(None)
+
+
 def agreed(value: Any) -> Any:
     """What the first process has, for all of them."""
+    global _busy
     if _here.count == 1:
         return value
+    _busy = True
     import torch
     import torch.distributed as dist
 
@@ -102,9 +147,14 @@ def agreed(value: Any) -> Any:
 
 
 def in_step(tokens: torch.Tensor) -> torch.Tensor:
-    """The first process's tokens where weights are shared out: last bits differ between processes, and one that wrote a
-    shorter answer would leave the others waiting for its part of a block."""
-    return tokens.new_tensor(agreed(tokens.tolist())) if _here.sharded else tokens
+    """The first process's next tokens: last bits differ between processes, and one that wrote a shorter answer would leave
+    the others waiting. Raises Stopped in all of them if the first is to stop."""
+    if _here.count == 1:
+        return tokens
+    found, stop = agreed((tokens.tolist(), _asked()))
+    if stop:
+        raise Stopped("stopped within an answer")
+    return tokens.new_tensor(found)
 
 
 def everyones(items: Sequence[Any]) -> list[Any]:

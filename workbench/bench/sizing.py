@@ -165,9 +165,9 @@ PARTS = f"""
 ## What it goes to
 
 GB in bfloat16, SCIT, lean. Training, scoring and answering come one after another: the largest counts. No setting but shorter
-texts makes the last two smaller: held-out answers are scored with their logits over the whole
-vocabulary, so many at once that these are 2^28 numbers, and {ROWS} answers at once are written while the strength is calibrated, each with three caches (with `alpha`
-given, {ANSWERED_ROWS} with one).
+texts makes the last two smaller: held-out answers are scored with their logits over the whole vocabulary, so many at once
+that these are 2^28 numbers, and {ROWS} answers at once are written while the strength is calibrated, each with three caches
+(with `alpha` given, {ANSWERED_ROWS} with one).
 
 """
 FULL = """
@@ -267,12 +267,10 @@ def main(arguments: Sequence[str]) -> None:
     """Write the document."""
     if "--check" in arguments:
         from workbench.bench.sizing_check import check
-        from workbench.cli.terminal import ProgressLine
         from workbench.progress import Progress
 
-        line = ProgressLine()
-        measured = held_against(check(Progress(line)))
-        line.close()
+        say = lambda event: print(event.stage, event.step, event.total, event.message, file=sys.stderr)  # noqa: E731
+        measured = held_against(check(Progress(say)))
     else:
         measured = DOCUMENT.read_text(encoding="utf-8").partition(MEASURED)[2]
     DOCUMENT.write_text(computed() + MEASURED + measured, encoding="utf-8")

@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     from workbench.runs.worker import follow
 
                     return follow()
-                result = options.work(options)
+                try:
+                    result = options.work(options)
+                finally:
+                    processes.release()
                 if options.json:
                     print_json(result, out)
                 else:
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def several(verb: str) -> bool:
     """Meet the other processes, where a launcher started several; whether it did. Raises UserError for a verb that they
     cannot share."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and verb not in SHARED_OUT:
+    if processes.launched() and verb not in SHARED_OUT:
         raise UserError(f"Only {' and '.join(SHARED_OUT)} work in several processes: start {verb} in one.")
     processes.join()
     return processes.here().count > 1
@@ -113,5 +116,7 @@ def set_quiet() -> None:
 
 
 def _say(sentence: str, code: int) -> int:
+    if os.environ.get("RANK", "0") != "0":  # before they met, all processes say the same
+        return code
     print(sentence, file=sys.stderr, flush=True)
     return code

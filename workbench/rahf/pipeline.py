@@ -96,7 +96,8 @@ def align(
         raise UserError(
             f"{config.method} is a baseline and no form of RAHF: python -m workbench baseline {config.method}."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if processes.first():
+        folder.mkdir(parents=True, exist_ok=True)
     if (done := read_json(folder / "result.json")) and has_adapter(folder / "adapter"):
         return done
     bench = set_up(config, folder, progress)

@@ -303,8 +303,7 @@ class _Watcher(TrainerCallback):
         self.looked, figures = False, None
         self.trainer.model.eval()
         try:
-            # where weights are shared out, a process that leaves would leave the others waiting for its part
-            with self.progress.whole(processes.here().sharded):
+            with self.progress.whole(processes.here().count > 1):  # else it would leave alone
                 figures = self.look(state.global_step)
         except Stopped:
             figures = None

@@ -44,6 +44,7 @@ SHARED_OUT = ("align",)  # kinds that several processes can work on
 FULL_DISK = ("No space left on device", "file write failed", "inline_container", "iostream error")
 RESERVE = 64 * 1024  # bytes set aside for the last word of a run that fills the disk
 LISTEN = 0.1  # seconds between two looks whether somebody asked to stop
+LAUNCHED = 2.0  # a launcher passes on a Ctrl-C that the terminal sent already: so many seconds are one
 INSIST = 1.0  # seconds after which work that swallowed its interruption is interrupted again
 
 
@@ -56,6 +57,8 @@ def execute(run: Run, watch: Callable[[Event], None] | None = None) -> dict[str,
     state ``failed`` with one sentence; ``UserError`` is raised only if the work cannot begin: another process works on
     the run, or the disk is full.
     """
+    if processes.here().count > 1 and run.kind not in SHARED_OUT:
+        raise UserError(f"Only align works in several processes: start this {run.kind} in one.")
     files.need_space(run.path)
     with run.lock() as mine:
         if not mine:
@@ -85,10 +88,11 @@ class _Worker:
                 if self._stopping():
                     raise Stopped
                 work = _work(self.run.kind)
-                if processes.here().count > 1 and self.run.kind not in SHARED_OUT:
-                    raise UserError(f"Only align works in several processes: start this {self.run.kind} in one.")
-                processes.agreed((self.run.kind, self.run.config(), self.run.path))  # see follow
-                result = work(self.run.config(), self.run.path, self.progress)
+                task = self.run.kind, self.run.config(), self.run.path
+                processes.heed(self._stopping)
+                processes.agreed(task)  # see follow
+                with self.progress.whole(processes.here().count > 1):  # broken off alone it would be waited for
+                    result = work(*task[1:], self.progress)
                 self.over = True
                 self._end("finished", result=result, message="", seconds_left=0.0, partial=None)
             except KeyboardInterrupt:
@@ -199,12 +203,15 @@ class _Worker:
             yield
             return
 
+        asked_at = [0.0]
+
         def ask(number: int, frame: Any) -> None:
             if self.over:
                 return
-            if number == signal.SIGINT and self.asked:
+            twice = processes.here().count == 1 or time.monotonic() - asked_at[0] > LAUNCHED
+            if number == signal.SIGINT and self.asked and twice:
                 raise KeyboardInterrupt
-            self.asked = True
+            self.asked, asked_at[0] = True, time.monotonic()
             if self.progress.breakable and not _importing(frame):  # else it is asked again, see listen
                 raise Stopped("broken off")
             if number == signal.SIGINT and sys.stderr.isatty():
@@ -239,8 +246,10 @@ def follow() -> int:
     Exit 0, or 130 if the run was stopped, or 2 with a sentence on stderr."""
     place = processes.here().place
     try:
-        kind, config, folder = processes.agreed(None)
-        _work(kind)(config, folder, QUIET)
+        task = processes.agreed(None)
+        if task is not None:  # else there is nothing to do, and the first has said why
+            kind, config, folder = task
+            _work(kind)(config, folder, QUIET)
     except Stopped:
         return 130
     except Exception as error:
@@ -281,9 +290,11 @@ def sentence(error: BaseException, details: str = "the run's worker.log has the 
 def _left_alone(error: BaseException) -> bool:
     """Whether another process of the run is no longer there."""
     said = str(error).lower()
-    return processes.here().count > 1 and any(
-        words in said for words in ("connection closed by peer", "connection reset", "timed out", "nccl")
+    words = ("closed by peer", "connection reset", "broken pipe", "gloo")
+    lost = type(error).__name__.startswith("Dist") or (
+        isinstance(error, RuntimeError) and any(some in said for some in words)
     )
+    return processes.here().count > 1 and lost
 
 
 def _disk_full(error: BaseException) -> bool:
@@ -339,6 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
     """``python -m workbench.runs FOLDER``: what :func:`spawn` starts. Exit 0 unless the work could not begin."""
     (name,) = sys.argv[1:] if arguments is None else arguments
     run = store.find_run(name)
+    processes.forget()  # whoever started this one
     try:
         execute(run)
         queue.learn(run)
