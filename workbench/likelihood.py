@@ -45,12 +45,12 @@ def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) 
     return logps.sum(1) / mask.sum(1).clamp(min=1)
 
 
-@torch.inference_mode()
 def scored_tokens(vocabulary: int) -> int:
     """How many tokens are scored at once: every one may have logits over the whole vocabulary, in several copies."""
     return max(256, min(SCORED_TOKENS, SCORED_NUMBERS // vocabulary))
 
 
+@torch.inference_mode()
 def score_completions(
     loaded: LoadedModel, items: Sequence[Encoded], on_batch: Callable[[int], None] | None = None
 ) -> Tensor:
