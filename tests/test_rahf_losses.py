@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import FAMILIES, PAIRS, tiny_model
 
-from workbench.likelihood import mean_logps, score_completions
+from workbench import likelihood
+from workbench.likelihood import mean_logps, score_completions, scored_tokens
 from workbench.models import Trunk
 from workbench.pairs import Pair, PreferencePairs, as_messages
 from workbench.rahf.adapters import activate, add_adapter
@@ -43,6 +44,23 @@ def test_mean_log_probability_equals_token_by_token(family):
     items = [loaded.boundary.encode(p.prompt, p.chosen, "be kind", LIMITS) for p in data]
     slow = [slow_mean_logp(loaded, p.prompt, p.chosen, "be kind") for p in data]
     torch.testing.assert_close(score_completions(loaded, items), torch.tensor(slow), atol=2e-5, rtol=1e-5)
+
+
+def test_scores_keep_no_graph_and_do_not_depend_on_how_many_go_at_once(monkeypatch):
+    loaded = tiny_model()
+    loaded.model.requires_grad_(True)
+    items = [loaded.boundary.encode(p["prompt"], p["chosen"], None, LIMITS) for p in PAIRS[:9]]
+    batches = []
+    at_once = score_completions(loaded, items, batches.append)
+    monkeypatch.setattr(likelihood, "SCORED_NUMBERS", 1)  # as of an enormous vocabulary
+    monkeypatch.setattr(likelihood, "by_length", lambda items, tokens: [[place] for place in range(len(items))])
+    one_by_one = score_completions(loaded, items, batches.append)
+    assert not at_once.requires_grad and len(batches) == 1 + len(items)
+    torch.testing.assert_close(at_once, one_by_one, atol=2e-5, rtol=1e-5)
+
+
+def test_a_large_vocabulary_is_scored_in_smaller_batches():
+    assert [scored_tokens(vocabulary) for vocabulary in (1_500, 32_000, 152_064, 2**30)] == [8192, 8192, 1765, 256]
 
 
 def test_padding_changes_no_likelihood():
