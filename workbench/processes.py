@@ -12,6 +12,8 @@ be exchanged within a backward pass, and a whole adapter's are a few megabytes o
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -77,6 +79,14 @@ def join() -> None:
             signal.signal(number, signal.SIG_IGN)
     forget()
     _here = Here(place, count, sharded)
+    atexit.register(_leave)  # or messages that are still under way can abort what is long done
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    with contextlib.suppress(RuntimeError, ValueError):
+        dist.destroy_process_group()
 
 
 def launched() -> bool:

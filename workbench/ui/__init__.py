@@ -33,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Blocks are built: nothing leaves the machine
     gc.disable()  # importing gradio makes a million objects that stay: looking through them again costs a fifth of it
-    from starlette.middleware import Middleware
-
-    from workbench.ui import early, frame, sharing, theme
+    from workbench.ui import frame, sharing, theme
 
     theme.serve_static()
     page = frame.build().queue(default_concurrency_limit=8)
@@ -51,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_error=False,
         max_file_size="200mb",
         ssr_mode=False,
-        app_kwargs={"middleware": [Middleware(early.Early)]},
         prevent_thread_lock=True,
     )
     sharing.mount(app)

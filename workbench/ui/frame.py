@@ -94,8 +94,7 @@ def _wire(page: Page, demo: gr.Blocks, drawer: gr.Sidebar, drawer_list: gr.HTML,
         return {page.visitor: visitor} | page.show_nearest(visitor) | {drawer_list: _drawer(visitor)}
 
     outputs = list(dict.fromkeys([page.visitor, *page.show_outputs, page.error, drawer_list]))
-    quietly = {"show_progress": "hidden", "show_progress_on": [page.failed]}  # as in Page.on
-    demo.load(load, page.visitor, outputs, api_visibility="private", **quietly)
+    demo.load(load, page.visitor, outputs, show_progress="hidden", api_visibility="private")
 
 
 def _drawer(visitor: str) -> str:

@@ -53,10 +53,7 @@ class Page:
 
     def __init__(self) -> None:
         self.visitor = gr.BrowserState(storage_key=state.STORAGE_KEY, secret=state.STORAGE_SECRET)
-        # Whether the handler before a `go` failed. It also stands in for what shows an event's progress: Gradio counts the
-        # time of an event, frame by frame, in every part that does, hidden or not; in a part that is taken off the page
-        # meanwhile (the step that is left) it goes on for ever. What is not on the page counts nothing.
-        self.failed = gr.State(False)
+        self.failed = gr.State(False)  # whether the handler before a `go` failed
         self.columns: dict[str, gr.Column] = {}
         self.error: gr.HTML
         self.busy: gr.HTML
@@ -94,7 +91,6 @@ class Page:
         shared += [self.context, self.steps, self.live] if refresh else []
         kwargs.setdefault("api_visibility", "private")
         kwargs.setdefault("show_progress", "hidden")
-        kwargs.setdefault("show_progress_on", [self.failed])  # see the component
         return listener(
             self._guarded(fn, outs, event, refresh, quiet, busy),
             [self.visitor, *_listed(inputs)],
