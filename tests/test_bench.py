@@ -20,7 +20,9 @@ def test_scores_are_many_times_faster_than_the_naive_way_and_agree(monkeypatch):
     for name, value in (("PAIRS", 600), ("BLOCKS", 8), ("WIDTH", 128), ("REPEATS", 1)):
         monkeypatch.setattr(scores, name, value)
     found = scores.run("scores", QUIET)
-    assert found.details["speedup_of_the_auc_alone"] >= 8  # 19 to 30 at this size, of one timing each: the goal is the bench's
+    assert (
+        found.details["speedup_of_the_auc_alone"] >= 8
+    )  # 19 to 30 at this size, of one timing each: the goal is the bench's
     assert found.details["largest_auc_difference"] < 0.01
     assert found.memory_over_naive is found.over_floor is found.tokens_per_second is None
 

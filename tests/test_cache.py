@@ -10,7 +10,7 @@ from tiny import tiny_model
 from transformers.cache_utils import DynamicLayer
 
 from workbench import generation
-from workbench.cache import RoomyLayer
+from workbench.cache import RoomyLayer, rows_together
 from workbench.generation import BASE, Sampling, Speaker, answer_together, generate, lanes_of
 from workbench.rahf.adapters import add_adapter
 from workbench.rahf.config import RunConfig
@@ -113,3 +113,27 @@ def test_answers_longer_than_the_room_do_not_change(monkeypatch):
     expected = answers()
     monkeypatch.setattr(generation, "ROOM", 3)
     assert answers() == expected
+
+
+def test_answers_whose_keys_and_values_would_take_too_much_are_written_a_few_at_a_time(monkeypatch):
+    loaded = tiny_model()
+    prompts = [f"what is it, number {place}?" + " please" * place for place in range(5)]
+    held = []
+    plain = generation._decode
+
+    def watched(loaded, ids, *rest):
+        held.append(sum(map(len, ids)))
+        return plain(loaded, ids, *rest)
+
+    monkeypatch.setattr(generation, "_decode", watched)
+    sampling = Sampling(max_new_tokens=6, seed=1)
+    together = [answer.ids for answer in generate(loaded, prompts, sampling)]
+    assert len(held) == 1
+    longest = max(len(loaded.boundary.prompt_ids(prompt)) for prompt in prompts) + 6
+    a_token = loaded.n_blocks * 2 * 2 * 8 * 4  # keys and values of two heads of 8 float32 numbers in each block
+    assert rows_together(64, longest, a_token) == 64
+    monkeypatch.setattr("workbench.cache.MOST_BYTES", 2.5 * longest * a_token)
+    assert [answer.ids for answer in generate(loaded, prompts, sampling)] == together
+    assert len(held) == 1 + 3  # two, two, one
+    monkeypatch.setattr("workbench.cache.MOST_BYTES", 1)
+    assert rows_together(64, longest, a_token) == 1

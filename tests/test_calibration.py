@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import PAIRS, tiny_model
 
+import workbench.rahf.calibrate as module
 from workbench.generation import Answer, Sampling, generate
 from workbench.pairs import Pair, PreferencePairs, Report, as_messages
 from workbench.preview import Reader, Shift, preview
@@ -180,8 +181,6 @@ def test_where_no_more_answers_lean_no_strength_is_taken_at_which_answers_drift(
 
 
 def test_a_ladder_on_very_long_differences_has_no_zero(monkeypatch):
-    import workbench.rahf.calibrate as module
-
     tried = []
     flat = [rung(0.1, 0.5, 0)] * 20
     monkeypatch.setattr(
@@ -194,8 +193,6 @@ def test_a_ladder_on_very_long_differences_has_no_zero(monkeypatch):
 
 
 def test_an_answer_that_is_stuck_has_drifted(monkeypatch):
-    import workbench.rahf.calibrate as module
-
     loaded = taught()
     pairs = [Pair(k, as_messages(prompt), "yes", "no") for k, prompt in enumerate(PROMPTS)]
 
@@ -229,6 +226,25 @@ def test_calibration_is_plain_data_and_the_same_every_time(method):
     alphas = [point["alpha"] for point in found[0]["points"]]
     assert alphas == sorted(set(alphas)) and alphas[-1] == 100.0 and found[0]["prompts"] == 4
     assert all(p["relative_strength"] == pytest.approx(0.003 * p["alpha"], abs=1e-4) for p in found[0]["points"])
+
+
+def test_calibration_answers_fewer_prompts_at_once_where_caches_would_take_too_much(monkeypatch):
+    assert module.prompts_together(10, 100.0, 1.0) == 9  # 96 answers
+    config = RunConfig.from_dict({"max_new_tokens": 4, "calibration_prompts": 4})
+    loaded = taught(names=config.instructed_adapters)
+    rows = [Pair(k, as_messages(p["prompt"]), p["chosen"], p["rejected"]) for k, p in enumerate(PAIRS[:4])]
+    pairs, made = PreferencePairs.from_pairs(rows), []
+
+    def watched(loaded, prompts, *rest):
+        made.append(len({str(prompt) for prompt in prompts}))
+        return preview(loaded, prompts, *rest)
+
+    monkeypatch.setattr(module, "preview", watched)
+    found = []
+    for most in (8e9, 1):
+        monkeypatch.setattr("workbench.cache.MOST_BYTES", most)
+        found.append(calibrate(loaded, pairs, {0: 0.2, 1: 0.4}, config, Limits(64, 32), QUIET))
+    assert found[0] == found[1] and made == [4, 1, 1, 1, 1]
 
 
 def test_the_preview_shifts_what_step_3_fits():

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "": 1, "errors": 1, "progress": 1, "pairs": 1, "models": 1, "tokens": 1, "likelihood": 1, "statistics": 1,
-    "sites": 1, "processes": 1, "stamp": 1, "jsonfile": 1, "suitability": 1, "tuned": 1,
-    "representations": 2, "acting": 2, "cache": 2, "narrow": 2, "generation": 2, "preview": 2, "reading": 2,
+    "sites": 1, "processes": 1, "stamp": 1, "jsonfile": 1, "suitability": 1, "tuned": 1, "cache": 1,
+    "representations": 2, "acting": 2, "narrow": 2, "generation": 2, "preview": 2, "reading": 2,
     "rahf": 3, "evaluation": 3, "heldout": 3, "capability": 3, "export": 3, "judges": 3, "baselines": 3,
     "runs": 4, "bench": 4,
     "cli": 5, "__main__": 5, "ui": 5,

@@ -190,14 +190,15 @@ def test_a_loss_that_is_no_number_ends_step_3_with_what_was_sound(where, tmp_pat
 
 @pytest.mark.parametrize(("method", "force"), [("scit", True), ("dual", False)])
 def test_a_loss_that_is_no_number_ends_step_1_with_its_cause(where, tmp_path, monkeypatch, method, force):
-    scores = instruct_module.mean_logps
+    name = "couple_logps" if method == "scit" else "mean_logps"
+    scores = getattr(instruct_module, name)
     calls = []
 
     def broken(*given):
         calls.append(1)
         return scores(*given) * (math.nan if len(calls) >= 2 else 1)
 
-    monkeypatch.setattr(instruct_module, "mean_logps", broken)
+    monkeypatch.setattr(instruct_module, name, broken)
     for _ in range(2):  # and resumed it says so again
         with pytest.raises(UserError, match=r"loss of step 1 is no number any more at step \d.*lower learning rate"):
             run(tmp_path / "run", where, method=method, force=force)

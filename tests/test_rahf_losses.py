@@ -1,19 +1,21 @@
 """The mathematics of every loss, against slow computations written out token by token."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import FAMILIES, PAIRS, tiny_model
 
 from workbench import likelihood
-from workbench.likelihood import mean_logps, score_completions, scored_tokens
+from workbench.likelihood import couple_logps, mean_logps, prompts_serve_both, score_completions, scored_tokens
 from workbench.models import Trunk
 from workbench.pairs import Pair, PreferencePairs, as_messages
-from workbench.rahf.adapters import activate, add_adapter
+from workbench.progress import QUIET
+from workbench.rahf.adapters import activate, adapter_state, add_adapter
 from workbench.rahf.align import align_loss
 from workbench.rahf.config import RunConfig
-from workbench.rahf.instruct import scit_loss, scit_sequences
+from workbench.rahf.instruct import instruct, scit_loss, scit_sequences
 from workbench.rahf.patterns import Patterns, choose_alpha, make_examples, selected
 from workbench.tokens import Limits, collate
 
@@ -44,6 +46,82 @@ def test_mean_log_probability_equals_token_by_token(family):
     items = [loaded.boundary.encode(p.prompt, p.chosen, "be kind", LIMITS) for p in data]
     slow = [slow_mean_logp(loaded, p.prompt, p.chosen, "be kind") for p in data]
     torch.testing.assert_close(score_completions(loaded, items), torch.tensor(slow), atol=2e-5, rtol=1e-5)
+
+
+def lively_couples(family):
+    """A tiny model with an adapter that does something, trained, and four sequences of pairs, as step 1 has them."""
+    loaded = tiny_model(family)
+    config = RunConfig(lora_rank=4, lora_dropout=0.0)
+    add_adapter(loaded, "instructed", config, loaded.n_blocks, 0)
+    activate(loaded, ["instructed"], train="instructed")
+    trained = [weight for weight in loaded.model.parameters() if weight.requires_grad]
+    for place, weight in enumerate(trained):
+        torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(place))
+    sides = scit_sequences(loaded, list(pairs()), config, LIMITS)
+    return loaded, trained, [*zip(sides[0], sides[3], strict=True), *zip(sides[1], sides[2], strict=True)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_read_once_for_both_responses_gives_the_same_scores_and_gradients(family):
+    loaded, trained, couples = lively_couples(family)
+    assert prompts_serve_both(loaded) == (family not in ("gemma2", "mistral"))  # these forget what is far back
+    if family in ("gemma2", "mistral"):
+        return
+    assert all(first.ids[: first.start] == second.ids[: second.start] for first, second in couples)
+    assert len({first.start for first, _ in couples}) > 1  # so that prompts are padded
+    flat = [item for couple in couples for item in couple]
+    usual = mean_logps(loaded.model, flat, loaded.boundary.pad_id, loaded.device).view(-1, 2)
+    once = couple_logps(loaded.model, couples, loaded.boundary.pad_id, loaded.device)
+    torch.testing.assert_close(once, usual, atol=2e-5, rtol=1e-5)
+    weights = torch.randn(once.shape, generator=torch.Generator().manual_seed(1))
+    for found, slope in zip(
+        torch.autograd.grad((once * weights).sum(), trained),
+        torch.autograd.grad((usual * weights).sum(), trained),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, slope, atol=1e-5, rtol=1e-4)
+
+
+def test_whether_a_prompt_serves_both_responses_is_seen_where_it_does_not(monkeypatch):
+    """A decoder that does not mind its padding, or whose cache cannot be repeated, would teach wrong things in silence."""
+    loaded, _, _ = lively_couples("llama")
+    assert prompts_serve_both(loaded)
+    right = likelihood.collate
+    with monkeypatch.context() as patch:
+
+        def mindless(*args, **named):
+            batch = right(*args, **named)
+            return replace(batch, attention_mask=torch.ones_like(batch.attention_mask))
+
+        patch.setattr(likelihood, "collate", mindless)
+        assert not prompts_serve_both(loaded)
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.cache_utils.DynamicLayer.batch_repeat_interleave", lambda *args: None)
+        assert not prompts_serve_both(loaded)
+
+
+def counted(calls):
+    def scored(*args):
+        calls.append(args)
+        return couple_logps(*args)
+
+    return scored
+
+
+def test_step_1_teaches_the_same_whether_prompts_are_read_once_or_twice(monkeypatch, tmp_path):
+    ends = []
+    for name, serve in (("once", prompts_serve_both), ("twice", lambda loaded: False)):
+        monkeypatch.setattr("workbench.rahf.instruct.prompts_serve_both", serve)
+        calls = []
+        monkeypatch.setattr("workbench.rahf.instruct.couple_logps", counted(calls))
+        loaded = tiny_model()
+        config = RunConfig(lora_rank=4, lora_dropout=0.0, instruct_steps=5, instruct_batch=4, instruct_rate=1e-3)
+        said = instruct(loaded, pairs(12), config, "instructed", LIMITS, tmp_path / name, QUIET)
+        assert bool(calls) == (name == "once")
+        ends.append((said["loss_last"], adapter_state(loaded, "instructed")))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
+    for name, weight in ends[0][1].items():
+        torch.testing.assert_close(weight, ends[1][1][name], atol=1e-5, rtol=1e-3)
 
 
 def test_scores_keep_no_graph_and_do_not_depend_on_how_many_go_at_once(monkeypatch):

@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from workbench import processes
 from workbench.acting import BASE, acting, adapted, on_own_rows, rows_stay_apart
-from workbench.cache import ROOM, joined, keeps_all, with_room
+from workbench.cache import ROOM, cache_width, joined, keeps_all, rows_together, with_room
 from workbench.errors import UserError
 from workbench.models import LoadedModel
 from workbench.narrow import Narrow
@@ -106,17 +106,21 @@ def generate(
     batch_rows: int = 64,
     steering: Steering | None = None,
 ) -> list[Answer]:
-    """One answer a prompt, by one speaker (see :class:`Speaker`), ``batch_rows`` together.
+    """One answer a prompt, by one speaker (see :class:`Speaker`), ``batch_rows`` together (or fewer: see
+    :func:`workbench.cache.rows_together`).
 
     Raises UserError for sampling settings out of range.
     """
     answers: list[Answer] = []
+    ids = prompt_ids(loaded, prompts, sampling, instruction)
+    longest = max(map(len, ids), default=0) + sampling.max_new_tokens
+    a_token = loaded.n_blocks * cache_width(loaded.model.config) * loaded.dtype.itemsize
+    together = rows_together(batch_rows, longest, a_token)
     with acting(loaded, {adapter} if adapter else set()):
-        for first in range(0, len(prompts), batch_rows):
-            some = prompts[first : first + batch_rows]
-            ids = prompt_ids(loaded, some, sampling, instruction)
+        for first in range(0, len(prompts), together):
+            some = ids[first : first + together]
             rows, streams = [adapter or BASE] * len(some), range(first, first + len(some))
-            *_, last = _decode(loaded, ids, rows, streams, sampling, [steering] * len(some))
+            *_, last = _decode(loaded, some, rows, streams, sampling, [steering] * len(some))
             answers.extend(last)
     return answers
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from workbench.cache import keeps_all
 from workbench.models import LoadedModel
 from workbench.tokens import Encoded, by_length, collate
 
+Couple = tuple[Encoded, Encoded]  # two completions of the same prompt
 SCORED_TOKENS, SCORED_NUMBERS = 8192, 2**28  # at once, and of their logits
 
 
@@ -43,6 +46,65 @@ def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) 
     """s = the mean of log pi over the completion's tokens (rahf.md, step 1), float32 [B]; padding never counts."""
     logps, mask = token_logps(model, batch, pad_id, device)
     return logps.sum(1) / mask.sum(1).clamp(min=1)
+
+
+def couple_logps(model: nn.Module, couples: Sequence[Couple], pad_id: int, device) -> Tensor:
+    """:func:`mean_logps` of both completions of a prompt, [B, 2], where the prompt is read once: its keys and values
+    serve both, and gradients reach them from both. Only where :func:`prompts_serve_both`."""
+    asked = [Encoded(first.ids[: first.start - 1], first.start - 1) for first, _ in couples]
+    answers = [Encoded(item.ids[item.start - 1 :], 1) for couple in couples for item in couple]
+    before, after = collate(asked, pad_id, device, side="left"), collate(answers, pad_id, device)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    takes = inspect.signature(base.forward).parameters
+
+    def read(ids: Tensor, mask: Tensor, positions: Tensor, **more: Any) -> Any:
+        if "position_ids" in takes:
+            more["position_ids"] = positions
+        return model(input_ids=ids, attention_mask=mask, use_cache=True, **more)
+
+    few = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+    cache = read(before.input_ids, before.attention_mask, before.position_ids, **few).past_key_values
+    cache.batch_repeat_interleave(2)
+    seen = before.attention_mask.repeat_interleave(2, 0)
+    mask, positions = torch.cat([seen, after.attention_mask], 1), seen.sum(1, keepdim=True) + after.position_ids
+    logits = read(after.input_ids, mask, positions, past_key_values=cache).logits[:, :-1]
+    targets, own = after.input_ids[:, 1:], after.completion_mask[:, 1:]
+    logps = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none") * own
+    return (logps.sum(1) / own.sum(1).clamp(min=1)).view(-1, 2)
+
+
+def prompts_serve_both(loaded: LoadedModel) -> bool:
+    """Whether :func:`couple_logps` gives what reading every sequence whole gives, and its gradients: tried on two short
+    prompts. Not where a cache forgets (windows, recurrent states), which short prompts would not show. Leaves the model
+    in evaluation mode."""
+    model, pad_id, device = loaded.model.eval(), loaded.boundary.pad_id, loaded.device
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(int(model.config.get_text_config(decoder=True).vocab_size), (64,), generator=draw).tolist()
+    couples = [
+        tuple(Encoded(ids[first : first + 9] + ids[end - size : end], 9) for size, end in ((3, 40), (6, 50)))
+        for first in (0, 4)
+    ]
+    couples[1] = tuple(Encoded(item.ids[5:], 4) for item in couples[1])  # another length: the padding is tried too
+    trained = [weight for weight in model.parameters() if weight.requires_grad][:8]
+    try:
+        with torch.no_grad():
+            one = torch.tensor([couples[0][0].ids], device=device)
+            if not keeps_all(model(input_ids=one, use_cache=True).past_key_values):
+                return False
+        together = couple_logps(model, couples, pad_id, device)
+        apart = mean_logps(model, [item for couple in couples for item in couple], pad_id, device).view(-1, 2)
+        slopes = [_slopes(scores, trained) for scores in (together, apart)]
+    except Exception:  # what caches of some families cannot do comes as errors of many kinds
+        return False
+    near = 1e-3 if loaded.dtype == torch.float32 else 0.05
+    return all(
+        float((found - usual).detach().norm()) <= near * max(1e-2, float(usual.detach().norm()))
+        for found, usual in zip((together, *slopes[0]), (apart, *slopes[1]), strict=True)
+    )
+
+
+def _slopes(scores: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(scores.sum(), weights, allow_unused=True, materialize_grads=True)
 
 
 def scored_tokens(vocabulary: int) -> int:

@@ -261,7 +261,7 @@ def collate(batch: Sequence[Encoded], pad_id: int, device=None, side: str = "rig
 
 
 CALL_TOKENS = 64  # a batch more costs about as much time as so many tokens of padding
-PART_TOKENS = {"cuda": 16_384, "cpu": 1024}  # padded tokens that go through a model at once in training
+PART_TOKENS = {"cuda": 4096, "cpu": 1024}  # padded tokens that go through a model at once in training
 
 
 def part_tokens(device: str) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.bench.synthetic import INSTRUCTION, feedback_lengths
+from workbench.cache import MOST_BYTES
 from workbench.rahf.calibrate import ROWS
 from workbench.rahf.config import RunConfig
 from workbench.rahf.estimate import ANSWERED_ROWS, Estimate, estimate
@@ -166,8 +167,9 @@ PARTS = f"""
 
 GB in bfloat16, SCIT, lean. Training, scoring and answering come one after another: the largest counts. No setting but shorter
 texts makes the last two smaller: held-out answers are scored with their logits over the whole vocabulary, so many at once
-that these are 2^28 numbers, and {ROWS} answers at once are written while the strength is calibrated, each with three caches
-(with `alpha` given, {ANSWERED_ROWS} with one).
+that these are 2^28 numbers, and up to {ROWS} answers at once are written while the strength is calibrated, each with three
+caches (with `alpha` given, {ANSWERED_ROWS} with one); fewer where these would take more than {MOST_BYTES / 1e9:.0f} GB,
+but at least one prompt's answers at all strengths of the ladder.
 
 """
 FULL = """

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.cache import cache_width, rows_together
 from workbench.evaluation import repeats, rows_of
 from workbench.generation import Answer, Sampling
 from workbench.likelihood import score_completions
@@ -34,7 +35,7 @@ from workbench.tokens import Limits
 LADDER = (0.06, 0.1, 0.15, 0.2, 0.26, 0.34, 0.44, 0.57, 0.75)  # mean ||alpha v|| / ||h|| over the target blocks
 STEEPEST = 100.0  # the most that `alpha` may be: a step 1 that moved little gives a short difference, but a right one
 WITHOUT_GAIN = 0.26  # the relative strength that is taken where no strength gains anything
-ROWS = 96  # answers drawn together
+ROWS, LANES = 96, 3  # answers drawn together, and the passes that each takes, with a cache for each
 LEANING_IS = (
     "The share of answers that the preferred side of step 1 finds more likely than the dispreferred side does. Both know the "
     "training pairs: the method's own yardstick, not an independent one."
@@ -169,6 +170,11 @@ def _as_good(rung: Rung, best: Rung) -> bool:
     )  # a single answer is no difference
 
 
+def prompts_together(strengths: int, tokens: float, a_token: float) -> int:
+    """How many prompts are answered at once, at so many strengths each (see :func:`workbench.cache.rows_together`)."""
+    return max(1, rows_together(ROWS, tokens, LANES * a_token) // strengths)
+
+
 def _climb(
     loaded: LoadedModel,
     pairs: Sequence,
@@ -180,7 +186,9 @@ def _climb(
 ) -> list[Rung]:
     """Answer every pair's prompt at every alpha (the first being 0: the base's own answers) and measure the answers."""
     sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
-    together = max(1, ROWS // len(alphas))  # prompts
+    instruction = loaded.boundary.instruction_tokens(config.positive, config.negative)
+    a_token = loaded.n_blocks * cache_width(loaded.model.config) * loaded.dtype.itemsize
+    together = prompts_together(len(alphas), limits.prompt + instruction + config.max_new_tokens, a_token)
     prompts = [pair.prompt for pair in pairs]
     answers: list[list[Answer]] = [[] for _ in alphas]
     leans: list[list[bool]] = [[] for _ in alphas]

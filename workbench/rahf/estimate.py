@@ -131,6 +131,7 @@ class Plan:
     def __init__(self, config: RunConfig, facts: Facts) -> None:
         import numpy as np
 
+        from workbench.rahf.calibrate import LADDER
         from workbench.tokens import Limits
 
         self.config, self.facts, self.shape, self.device = config, facts, facts.shape, facts.device
@@ -151,6 +152,9 @@ class Plan:
         self.align_steps = config.steps_of("align", self.examples)
         self.sides = 4 if config.method == "scit" else 1  # sequences a pair in step 1
         self.answer_tokens = int(min(config.max_new_tokens, 1.3 * float(np.max(self.answers, initial=1)) + 4))
+        self.answered_tokens = float(np.max(self.prompts, initial=1)) + facts.instruction + self.answer_tokens
+        self.cached = self.shape.cache_width * self.shape.blocks * facts.bytes_a_weight  # bytes a token of an answer
+        self.rungs = len(LADDER) + 1  # strengths that calibration answers with
         self.calibrates = config.alpha is None and config.relative_strength is None
         self.full = config.instruct_tuning == "full"
 
@@ -232,16 +236,23 @@ def kept_bytes(plan: Plan, rows: float, tokens: float, blocks: int) -> float:
 
 
 def instruct_bytes(plan: Plan) -> float:
-    """The largest part of a batch of step 1."""
-    config, alone = plan.config, 2 if plan.config.method == "scit" else 1
+    """The largest part of a batch of step 1. (That a prompt's states serve both responses is not counted: families whose
+    cache forgets read it twice.)"""
+    import numpy as np
+
+    config, alone = plan.config, plan.sides
 
     def cost(rows: int, tokens: int, answer: int) -> float:
         logits = rows * (answer + 1) * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
         return kept_bytes(plan, rows, tokens, plan.shape.blocks) + logits
 
+    lengths = plan.sequences(0, plan.facts.instruction)
+    if config.method == "scit":  # a pair's sequences go together
+        both = lengths.reshape(-1, 2, 2) if len(lengths) > 1 else lengths[:, None]
+        lengths = both[np.arange(len(both)), both.sum(2).argmax(1)]
     pairs = min(config.instruct_batch, plan.instruct_pairs)
     draws = plan.instruct_steps * config.accumulation
-    return largest_part(plan, plan.sequences(0, plan.facts.instruction), pairs * alone, draws, cost, alone)
+    return largest_part(plan, lengths, pairs, draws, cost, alone)
 
 
 def align_bytes(plan: Plan) -> float:
@@ -311,14 +322,15 @@ def _batches(lengths: bytes, tokens: int) -> list[tuple[int, int, int]]:
 
 
 def answering_bytes(plan: Plan) -> float:
-    """A batch of answers being written, with its cache of keys and values; in calibration three caches side by side."""
-    from workbench.rahf.calibrate import ROWS
+    """A batch of answers being written, with its cache of keys and values; in calibration several side by side."""
+    from workbench.cache import rows_together
+    from workbench.rahf.calibrate import LANES, prompts_together
 
-    shape, wide = plan.shape, plan.facts.bytes_a_weight
-    rows, lanes = (ROWS, 3) if plan.calibrates else (min(ANSWERED_ROWS, max(plan.held_out, 1)), 1)
-    tokens = float(plan.prompts.max(initial=1)) + plan.facts.instruction + plan.answer_tokens
-    cache = tokens * shape.cache_width * shape.blocks * wide * 1.2  # one block's is copied while it grows
-    return rows * (lanes * cache + shape.vocabulary * (32.0 + 8.0 * lanes))
+    rows, lanes = min(rows_together(ANSWERED_ROWS, plan.answered_tokens, plan.cached), max(plan.held_out, 1)), 1
+    if plan.calibrates:
+        rows, lanes = plan.rungs * prompts_together(plan.rungs, plan.answered_tokens, plan.cached), LANES
+    cache = 1.2 * plan.cached * plan.answered_tokens  # one block's is copied while it grows
+    return rows * (lanes * cache + plan.shape.vocabulary * (32.0 + 8.0 * lanes))
 
 
 def patterns_bytes(plan: Plan) -> float:
@@ -390,13 +402,12 @@ def stage_seconds(plan: Plan) -> dict[str, float]:
 
 def calibrate_seconds(plan: Plan, speed: Speed) -> float:
     """Answers at every strength of the ladder and without any, three passes a token, and their scores."""
-    from workbench.rahf.calibrate import LADDER, ROWS
+    from workbench.rahf.calibrate import LANES, prompts_together
 
-    prompts = min(plan.config.calibration_prompts, max(plan.fit_pairs, 1))
-    rungs = len(LADDER) + 1
-    together = max(1, ROWS // rungs)
+    prompts, rungs = min(plan.config.calibration_prompts, max(plan.fit_pairs, 1)), plan.rungs
+    together = prompts_together(rungs, plan.answered_tokens, plan.cached)
     batches = math.ceil(prompts / together)
-    answers = 3 * batches * speed.answer(together * rungs, together * rungs, plan.facts.instruction)
+    answers = LANES * batches * speed.answer(together * rungs, together * rungs, plan.facts.instruction)
     answer = _usual_longest(plan.answers, 32) + 1
     return answers + speed.score(rungs * prompts, float(plan.whole.mean()), answer)
 

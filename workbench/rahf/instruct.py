@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from workbench.likelihood import mean_logps, score_completions
+from workbench import processes
+from workbench.likelihood import couple_logps, mean_logps, prompts_serve_both, score_completions
 from workbench.models import LoadedModel
 from workbench.pairs import Pair, PreferencePairs
 from workbench.progress import Progress
@@ -39,23 +40,25 @@ class ScitTrainer(StageTrainer):
     """Batches are four lists: chosen under p+ and p-, rejected under p- and p+ (fitting instruction first)."""
 
     smoothing = 0.2
+    shares = False  # whether each prompt is read once for both responses
 
     def parts(self, inputs):
-        """Responses, each under both instructions."""
-        chosen, chosen_other, rejected, rejected_other = inputs["sequences"]
-        fits, others = [*chosen, *rejected], [*chosen_other, *rejected_other]
-        longer = [max(both, key=lambda item: len(item.ids)) for both in zip(fits, others, strict=True)]
-        for rows in self.cut(longer, copies=2):
-            first = [row for row in rows if row < len(chosen)]
-            second = [row for row in rows if row >= len(chosen)]
-            sides = [[items[row] for row in some] for some in (first, second) for items in (fits, others)]
-            yield {"sequences": sides} if rows else {}, len(rows) / len(fits)
+        """Pairs, each with its four sequences."""
+        sides = inputs["sequences"]
+        longest = [max(four, key=lambda item: len(item.ids)) for four in zip(*sides, strict=True)]
+        for rows in self.cut(longest, copies=len(sides)):
+            share = len(rows) / len(longest)
+            yield {"sequences": [[side[row] for row in rows] for side in sides]} if rows else {}, share
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        sides = inputs["sequences"]
-        flat = [item for side in sides for item in side]
-        scores = mean_logps(model, flat, self.loaded.boundary.pad_id, self.loaded.device)
-        chosen_match, chosen_mis, rejected_match, rejected_mis = scores.split([len(side) for side in sides])
+        chosen, chosen_other, rejected, rejected_other = inputs["sequences"]
+        pad_id, device = self.loaded.boundary.pad_id, self.loaded.device
+        couples = [*zip(chosen, rejected_other, strict=True), *zip(chosen_other, rejected, strict=True)]
+        if self.shares and all(first.start > 1 for first, _ in couples):
+            scores = couple_logps(model, couples, pad_id, device)
+        else:
+            scores = mean_logps(model, [item for couple in couples for item in couple], pad_id, device).view(-1, 2)
+        (chosen_match, rejected_mis), (chosen_mis, rejected_match) = (half.unbind(1) for half in scores.chunk(2))
         match = torch.cat([chosen_match, rejected_match])
         mismatch = torch.cat([chosen_mis, rejected_mis])
         self.measured = {"gap": float((match - mismatch).detach().mean())}
@@ -136,6 +139,10 @@ def instruct(
     )
     if config.method == "scit":
         trainer.smoothing = config.label_smoothing
+        # a block that is computed again for its gradients keeps no keys and values; blocks that are shared out among
+        # processes must be called equally often in all
+        alone = not (config.gradient_checkpointing or processes.here().sharded)
+        trainer.shares = alone and prompts_serve_both(loaded)
     each, place = config.steps_of("instruct", len(pairs)), config.instructed_adapters.index(adapter)
     trainer.before, trainer.after = each * place, each * (len(config.instructed_adapters) - 1 - place)
     try:
