@@ -8,6 +8,7 @@ import torch
 from tiny import FAMILIES, PAIRS, tiny_model
 
 from workbench import likelihood
+from workbench.cache import rows_of
 from workbench.likelihood import couple_logps, mean_logps, prompts_serve_both, score_completions, scored_tokens
 from workbench.models import Trunk
 from workbench.pairs import Pair, PreferencePairs, as_messages
@@ -96,7 +97,7 @@ def test_whether_a_prompt_serves_both_responses_is_seen_where_it_does_not(monkey
         patch.setattr(likelihood, "collate", mindless)
         assert not prompts_serve_both(loaded)
     with monkeypatch.context() as patch:
-        patch.setattr("transformers.cache_utils.DynamicLayer.batch_repeat_interleave", lambda *args: None)
+        patch.setattr(likelihood, "rows_of", lambda cache, rows: rows_of(cache, rows.flip(0)))
         assert not prompts_serve_both(loaded)
 
 

@@ -8,6 +8,7 @@ any other kind (a window, a recurrent state) stay what the model made them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +67,14 @@ def _longer(held: Tensor, filled: int, length: int) -> Tensor:
 def keeps_all(cache: Any) -> bool:
     """Whether every layer of a model's cache is a plain one."""
     return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def rows_of(cache: DynamicCache, rows: Tensor) -> DynamicCache:
+    """Another cache, of these rows [n] of one that keeps all and stays as it is; gradients reach that one."""
+    chosen = copy(cache)
+    chosen.layers = [copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(rows)
+    return chosen
 
 
 def with_room(cache: Any, room: int) -> Any:

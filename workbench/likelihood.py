@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.cache import keeps_all
+from workbench.cache import keeps_all, rows_of
 from workbench.models import LoadedModel
 from workbench.tokens import Encoded, by_length, collate
 
@@ -38,8 +38,14 @@ def completion_logits(model: nn.Module, batch: Sequence[Encoded], pad_id: int, d
 def token_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) -> tuple[Tensor, Tensor]:
     """log pi(token | everything before it) of every completion token: ``([B, K] float32, mask [B, K])``; 0 off mask."""
     logits, targets, mask = completion_logits(model, batch, pad_id, device)
-    logps = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-    return logps * mask, mask
+    return _logps(logits, targets) * mask, mask
+
+
+def _logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """log softmax of logits [B, K, V] at the targets [B, K], float32. In rows: along another axis than the last it takes
+    four times as long."""
+    flat = logits.flatten(0, 1).float()
+    return -nn.functional.cross_entropy(flat, targets.flatten(), reduction="none").view(targets.shape)
 
 
 def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) -> Tensor:
@@ -48,12 +54,24 @@ def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) 
     return logps.sum(1) / mask.sum(1).clamp(min=1)
 
 
+def logps_by_length(model: nn.Module, items: Sequence[Encoded], pad_id: int, device) -> Tensor:
+    """:func:`mean_logps` [B], sequences of about one length together, so that none is padded far."""
+    return _in_batches(items, lambda rows: mean_logps(model, [items[row] for row in rows], pad_id, device))
+
+
+def _in_batches(items: Sequence[Encoded], score: Callable[[list[int]], Tensor]) -> Tensor:
+    batches = by_length(items)
+    found = torch.cat([score(rows) for rows in batches])
+    places = torch.tensor([row for rows in batches for row in rows], device=found.device)
+    return found[places.argsort()]
+
+
 def couple_logps(model: nn.Module, couples: Sequence[Couple], pad_id: int, device) -> Tensor:
     """:func:`mean_logps` of both completions of a prompt, [B, 2], where the prompt is read once: its keys and values
-    serve both, and gradients reach them from both. Only where :func:`prompts_serve_both`."""
+    serve both, and gradients reach them from both. Completions of about one length are read together, so that none is
+    padded far. Only where :func:`prompts_serve_both`."""
     asked = [Encoded(first.ids[: first.start - 1], first.start - 1) for first, _ in couples]
     answers = [Encoded(item.ids[item.start - 1 :], 1) for couple in couples for item in couple]
-    before, after = collate(asked, pad_id, device, side="left"), collate(answers, pad_id, device)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     takes = inspect.signature(base.forward).parameters
 
@@ -62,15 +80,20 @@ def couple_logps(model: nn.Module, couples: Sequence[Couple], pad_id: int, devic
             more["position_ids"] = positions
         return model(input_ids=ids, attention_mask=mask, use_cache=True, **more)
 
+    before = collate(asked, pad_id, device, side="left")
     few = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
     cache = read(before.input_ids, before.attention_mask, before.position_ids, **few).past_key_values
-    cache.batch_repeat_interleave(2)
-    seen = before.attention_mask.repeat_interleave(2, 0)
-    mask, positions = torch.cat([seen, after.attention_mask], 1), seen.sum(1, keepdim=True) + after.position_ids
-    logits = read(after.input_ids, mask, positions, past_key_values=cache).logits[:, :-1]
-    targets, own = after.input_ids[:, 1:], after.completion_mask[:, 1:]
-    logps = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none") * own
-    return (logps.sum(1) / own.sum(1).clamp(min=1)).view(-1, 2)
+
+    def read_on(rows: list[int]) -> Tensor:
+        after = collate([answers[row] for row in rows], pad_id, device)
+        owners = torch.tensor([row // 2 for row in rows], device=device)
+        seen = before.attention_mask[owners]
+        mask, positions = torch.cat([seen, after.attention_mask], 1), seen.sum(1, keepdim=True) + after.position_ids
+        logits = read(after.input_ids, mask, positions, past_key_values=rows_of(cache, owners)).logits[:, :-1]
+        own = after.completion_mask[:, 1:]
+        return (_logps(logits, after.input_ids[:, 1:]) * own).sum(1) / own.sum(1).clamp(min=1)
+
+    return _in_batches(answers, read_on).view(-1, 2)
 
 
 def prompts_serve_both(loaded: LoadedModel) -> bool:

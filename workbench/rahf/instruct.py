@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from workbench import processes
-from workbench.likelihood import couple_logps, mean_logps, prompts_serve_both, score_completions
+from workbench.likelihood import couple_logps, logps_by_length, mean_logps, prompts_serve_both, score_completions
 from workbench.models import LoadedModel
 from workbench.pairs import Pair, PreferencePairs
 from workbench.progress import Progress
@@ -54,10 +54,13 @@ class ScitTrainer(StageTrainer):
         chosen, chosen_other, rejected, rejected_other = inputs["sequences"]
         pad_id, device = self.loaded.boundary.pad_id, self.loaded.device
         couples = [*zip(chosen, rejected_other, strict=True), *zip(chosen_other, rejected, strict=True)]
+        flat = [item for couple in couples for item in couple]
         if self.shares and all(first.start > 1 for first, _ in couples):
             scores = couple_logps(model, couples, pad_id, device)
+        elif processes.here().sharded:  # all processes must call their blocks equally often
+            scores = mean_logps(model, flat, pad_id, device).view(-1, 2)
         else:
-            scores = mean_logps(model, [item for couple in couples for item in couple], pad_id, device).view(-1, 2)
+            scores = logps_by_length(model, flat, pad_id, device).view(-1, 2)
         (chosen_match, rejected_mis), (chosen_mis, rejected_match) = (half.unbind(1) for half in scores.chunk(2))
         match = torch.cat([chosen_match, rejected_match])
         mismatch = torch.cat([chosen_mis, rejected_mis])
@@ -139,8 +142,7 @@ def instruct(
     )
     if config.method == "scit":
         trainer.smoothing = config.label_smoothing
-        # a block that is computed again for its gradients keeps no keys and values; blocks that are shared out among
-        # processes must be called equally often in all
+        # (a block that is computed again for its gradients keeps no keys and values)
         alone = not (config.gradient_checkpointing or processes.here().sharded)
         trainer.shares = alone and prompts_serve_both(loaded)
     each, place = config.steps_of("instruct", len(pairs)), config.instructed_adapters.index(adapter)
