@@ -63,7 +63,7 @@ def lively_couples(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prompt_read_once_for_both_responses_gives_the_same_scores_and_gradients(family):
+def test_a_prompt_read_once_for_both_responses_gives_the_same_scores_and_gradients(family, monkeypatch):
     loaded, trained, couples = lively_couples(family)
     assert prompts_serve_both(loaded) == (family not in ("gemma2", "mistral"))  # these forget what is far back
     if family in ("gemma2", "mistral"):
@@ -73,6 +73,9 @@ def test_a_prompt_read_once_for_both_responses_gives_the_same_scores_and_gradien
     flat = [item for couple in couples for item in couple]
     usual = mean_logps(loaded.model, flat, loaded.boundary.pad_id, loaded.device).view(-1, 2)
     once = couple_logps(loaded.model, couples, loaded.boundary.pad_id, loaded.device)
+    torch.testing.assert_close(once, usual, atol=2e-5, rtol=1e-5)
+    monkeypatch.setattr(likelihood, "by_length", lambda items: [[place] for place in reversed(range(len(items)))])
+    once = couple_logps(loaded.model, couples, loaded.boundary.pad_id, loaded.device)  # every answer read on its own
     torch.testing.assert_close(once, usual, atol=2e-5, rtol=1e-5)
     weights = torch.randn(once.shape, generator=torch.Generator().manual_seed(1))
     for found, slope in zip(
@@ -99,6 +102,13 @@ def test_whether_a_prompt_serves_both_responses_is_seen_where_it_does_not(monkey
     with monkeypatch.context() as patch:
         patch.setattr(likelihood, "rows_of", lambda cache, rows: rows_of(cache, rows.flip(0)))
         assert not prompts_serve_both(loaded)
+
+
+def test_prompts_are_read_for_each_response_where_the_model_computes_its_blocks_again(tmp_path):
+    loaded = tiny_model()
+    loaded.model.gradient_checkpointing_enable()  # as a model's own configuration may ask for
+    config = RunConfig(lora_rank=4, instruct_steps=2, instruct_batch=2)
+    assert instruct(loaded, pairs(6), config, "instructed", LIMITS, tmp_path, QUIET)["steps"] == 2
 
 
 def counted(calls):

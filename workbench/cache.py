@@ -12,25 +12,24 @@ from copy import copy
 from typing import Any
 
 from torch import Tensor
-from transformers import PretrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 ROOM = 128  # positions; the most that are held in vain
 MOST_BYTES = 8e9  # of keys and values of answers that are written together, unless one alone takes more
 
 
-def cache_width(config: PretrainedConfig) -> int:
-    """The numbers that a block keeps a token while answers are written: its keys and values."""
-    text = config.get_text_config(decoder=True)
-    heads = getattr(text, "num_attention_heads", None) or 1
-    kept = getattr(text, "num_key_value_heads", None) or heads
-    return 2 * int(kept) * int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+def bytes_a_token(cache: Any) -> float:
+    """What a model's cache of one row keeps of each token that it has read: the keys and values of all layers that have
+    such."""
+    layers = [layer for layer in getattr(cache, "layers", ()) if isinstance(getattr(layer, "keys", None), Tensor)]
+    kept = [states for layer in layers for states in (layer.keys, layer.values)]
+    return sum(states.nbytes / max(1, states.shape[-2]) for states in kept)
 
 
 def rows_together(most: int, tokens: float, a_token: float) -> int:
     """How many answers are written together: ``most``, or fewer where sequences of so many ``tokens``, ``a_token`` bytes
     of keys and values each, would take more than ``MOST_BYTES``; at least one."""
-    return max(1, min(most, int(MOST_BYTES / (max(1.0, tokens) * a_token))))
+    return max(1, min(most, int(MOST_BYTES / (max(1.0, tokens) * max(1.0, a_token)))))
 
 
 class RoomyLayer(DynamicLayer):

@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from workbench import processes
 from workbench.acting import BASE, acting, adapted, on_own_rows, rows_stay_apart
-from workbench.cache import ROOM, cache_width, joined, keeps_all, rows_together, with_room
+from workbench.cache import ROOM, bytes_a_token, joined, keeps_all, rows_together, with_room
 from workbench.errors import UserError
 from workbench.models import LoadedModel
 from workbench.narrow import Narrow
@@ -114,8 +114,7 @@ def generate(
     answers: list[Answer] = []
     ids = prompt_ids(loaded, prompts, sampling, instruction)
     longest = max(map(len, ids), default=0) + sampling.max_new_tokens
-    a_token = loaded.n_blocks * cache_width(loaded.model.config) * loaded.dtype.itemsize
-    together = rows_together(batch_rows, longest, a_token)
+    together = rows_together(batch_rows, longest, kept_a_token(loaded))
     with acting(loaded, {adapter} if adapter else set()):
         for first in range(0, len(prompts), together):
             some = ids[first : first + together]
@@ -174,6 +173,15 @@ def speaking(loaded: LoadedModel, speaker: Speaker) -> Iterator[None]:
     belongs into what is encoded.)"""
     with acting(loaded, {speaker.adapter} if speaker.adapter else set()), _steer(loaded, speaker.steering, None):
         yield
+
+
+@torch.inference_mode()
+def kept_a_token(loaded: LoadedModel) -> float:
+    """The bytes of keys and values that the model keeps of a token while it answers: seen in a pass of two tokens, since
+    families differ in what they keep."""
+    ids = torch.zeros(1, 2, dtype=torch.long, device=loaded.device)
+    output = loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
+    return bytes_a_token(getattr(output, "past_key_values", None))
 
 
 def prompt_ids(loaded: LoadedModel, prompts: Sequence, sampling: Sampling, instruction: str | None) -> list[list[int]]:

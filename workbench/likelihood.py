@@ -54,11 +54,6 @@ def mean_logps(model: nn.Module, batch: Sequence[Encoded], pad_id: int, device) 
     return logps.sum(1) / mask.sum(1).clamp(min=1)
 
 
-def logps_by_length(model: nn.Module, items: Sequence[Encoded], pad_id: int, device) -> Tensor:
-    """:func:`mean_logps` [B], sequences of about one length together, so that none is padded far."""
-    return _in_batches(items, lambda rows: mean_logps(model, [items[row] for row in rows], pad_id, device))
-
-
 def _in_batches(items: Sequence[Encoded], score: Callable[[list[int]], Tensor]) -> Tensor:
     batches = by_length(items)
     found = torch.cat([score(rows) for rows in batches])
@@ -98,15 +93,17 @@ def couple_logps(model: nn.Module, couples: Sequence[Couple], pad_id: int, devic
 
 def prompts_serve_both(loaded: LoadedModel) -> bool:
     """Whether :func:`couple_logps` gives what reading every sequence whole gives, and its gradients: tried on two short
-    prompts. Not where a cache forgets (windows, recurrent states), which short prompts would not show. Leaves the model
-    in evaluation mode."""
+    prompts. Not where a cache forgets (windows, recurrent states), which short prompts would not show, nor where blocks
+    are computed again for their gradients and keep nothing. Leaves the model in evaluation mode."""
+    if any(getattr(module, "gradient_checkpointing", False) for module in loaded.model.modules()):
+        return False
     model, pad_id, device = loaded.model.eval(), loaded.boundary.pad_id, loaded.device
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(int(model.config.get_text_config(decoder=True).vocab_size), (64,), generator=draw).tolist()
+    ids = torch.randint(int(model.config.get_text_config(decoder=True).vocab_size), (128,), generator=draw).tolist()
     couples = [
-        tuple(Encoded(ids[first : first + 9] + ids[end - size : end], 9) for size, end in ((3, 40), (6, 50)))
+        tuple(Encoded(ids[first : first + 9] + ids[end - size : end], 9) for size, end in ((3, 40), (90, 128)))
         for first in (0, 4)
-    ]
+    ]  # one answer so much longer than the other that they are read apart
     couples[1] = tuple(Encoded(item.ids[5:], 4) for item in couples[1])  # another length: the padding is tried too
     trained = [weight for weight in model.parameters() if weight.requires_grad][:8]
     try:
@@ -117,6 +114,8 @@ def prompts_serve_both(loaded: LoadedModel) -> bool:
         together = couple_logps(model, couples, pad_id, device)
         apart = mean_logps(model, [item for couple in couples for item in couple], pad_id, device).view(-1, 2)
         slopes = [_slopes(scores, trained) for scores in (together, apart)]
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # what caches of some families cannot do comes as errors of many kinds
         return False
     near = 1e-3 if loaded.dtype == torch.float32 else 0.05

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from workbench.cache import cache_width, rows_together
+from workbench.cache import rows_together
 from workbench.evaluation import repeats, rows_of
-from workbench.generation import Answer, Sampling
+from workbench.generation import Answer, Sampling, kept_a_token, prompt_ids
 from workbench.likelihood import score_completions
 from workbench.models import LoadedModel
 from workbench.pairs import PreferencePairs
@@ -186,10 +186,10 @@ def _climb(
 ) -> list[Rung]:
     """Answer every pair's prompt at every alpha (the first being 0: the base's own answers) and measure the answers."""
     sampling = Sampling(max_new_tokens=config.max_new_tokens, seed=config.seed)
-    instruction = loaded.boundary.instruction_tokens(config.positive, config.negative)
-    a_token = loaded.n_blocks * cache_width(loaded.model.config) * loaded.dtype.itemsize
-    together = prompts_together(len(alphas), limits.prompt + instruction + config.max_new_tokens, a_token)
     prompts = [pair.prompt for pair in pairs]
+    longest = max((len(ids) for ids in prompt_ids(loaded, prompts, sampling, None)), default=0)
+    longest += loaded.boundary.instruction_tokens(config.positive, config.negative) + config.max_new_tokens
+    together = prompts_together(len(alphas), longest, kept_a_token(loaded))
     answers: list[list[Answer]] = [[] for _ in alphas]
     leans: list[list[bool]] = [[] for _ in alphas]
     for start in range(0, len(prompts), together):

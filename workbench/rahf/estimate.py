@@ -152,11 +152,18 @@ class Plan:
         self.align_steps = config.steps_of("align", self.examples)
         self.sides = 4 if config.method == "scit" else 1  # sequences a pair in step 1
         self.answer_tokens = int(min(config.max_new_tokens, 1.3 * float(np.max(self.answers, initial=1)) + 4))
-        self.answered_tokens = float(np.max(self.prompts, initial=1)) + facts.instruction + self.answer_tokens
+        self.asked_tokens = float(np.max(self.prompts, initial=1)) + facts.instruction
+        self.most_tokens = self.asked_tokens + config.max_new_tokens  # of an answer, as far as is known before it
         self.cached = self.shape.cache_width * self.shape.blocks * facts.bytes_a_weight  # bytes a token of an answer
         self.rungs = len(LADDER) + 1  # strengths that calibration answers with
         self.calibrates = config.alpha is None and config.relative_strength is None
         self.full = config.instruct_tuning == "full"
+
+    def answered_rows(self) -> int:
+        """How many answers of one speaker are written together."""
+        from workbench.cache import rows_together
+
+        return rows_together(ANSWERED_ROWS, self.most_tokens, self.cached)
 
     def sequences(self, side: int, instruction: int) -> np.ndarray:
         """Tokens before each answer of a side (see ``Facts.sides``) and of it, [N, 2]: both answers of every pair. Those
@@ -240,19 +247,20 @@ def instruct_bytes(plan: Plan) -> float:
     cache forgets read it twice.)"""
     import numpy as np
 
-    config, alone = plan.config, plan.sides
+    config, shared = plan.config, plan.config.method == "scit" and not plan.config.gradient_checkpointing
+    alone = (4 if shared else 2) if config.method == "scit" else 1
 
     def cost(rows: int, tokens: int, answer: int) -> float:
         logits = rows * (answer + 1) * plan.shape.vocabulary * 4.0 * LOGITS_TRAINED
         return kept_bytes(plan, rows, tokens, plan.shape.blocks) + logits
 
     lengths = plan.sequences(0, plan.facts.instruction)
-    if config.method == "scit":  # a pair's sequences go together
+    if shared:  # a pair's sequences go together
         both = lengths.reshape(-1, 2, 2) if len(lengths) > 1 else lengths[:, None]
         lengths = both[np.arange(len(both)), both.sum(2).argmax(1)]
-    pairs = min(config.instruct_batch, plan.instruct_pairs)
+    rows = min(config.instruct_batch, plan.instruct_pairs) * (2 if alone == 2 else 1)
     draws = plan.instruct_steps * config.accumulation
-    return largest_part(plan, lengths, pairs, draws, cost, alone)
+    return largest_part(plan, lengths, rows, draws, cost, alone)
 
 
 def align_bytes(plan: Plan) -> float:
@@ -323,13 +331,12 @@ def _batches(lengths: bytes, tokens: int) -> list[tuple[int, int, int]]:
 
 def answering_bytes(plan: Plan) -> float:
     """A batch of answers being written, with its cache of keys and values; in calibration several side by side."""
-    from workbench.cache import rows_together
     from workbench.rahf.calibrate import LANES, prompts_together
 
-    rows, lanes = min(rows_together(ANSWERED_ROWS, plan.answered_tokens, plan.cached), max(plan.held_out, 1)), 1
+    rows, lanes = min(plan.answered_rows(), max(plan.held_out, 1)), 1
     if plan.calibrates:
-        rows, lanes = plan.rungs * prompts_together(plan.rungs, plan.answered_tokens, plan.cached), LANES
-    cache = 1.2 * plan.cached * plan.answered_tokens  # one block's is copied while it grows
+        rows, lanes = plan.rungs * prompts_together(plan.rungs, plan.most_tokens, plan.cached), LANES
+    cache = 1.2 * plan.cached * (plan.asked_tokens + plan.answer_tokens)  # one block's is copied while it grows
     return rows * (lanes * cache + plan.shape.vocabulary * (32.0 + 8.0 * lanes))
 
 
@@ -405,7 +412,7 @@ def calibrate_seconds(plan: Plan, speed: Speed) -> float:
     from workbench.rahf.calibrate import LANES, prompts_together
 
     prompts, rungs = min(plan.config.calibration_prompts, max(plan.fit_pairs, 1)), plan.rungs
-    together = prompts_together(rungs, plan.answered_tokens, plan.cached)
+    together = prompts_together(rungs, plan.most_tokens, plan.cached)
     batches = math.ceil(prompts / together)
     answers = LANES * batches * speed.answer(together * rungs, together * rungs, plan.facts.instruction)
     answer = _usual_longest(plan.answers, 32) + 1
@@ -467,11 +474,11 @@ class Speed:
         two = self.read(2 * examples, instructed if self.plan.config.method == "scit" else bare, depth, encoded=True)
         return two + self.read(examples, bare, depth, encoded=True)
 
-    def answer(self, prompts: float, together: int = ANSWERED_ROWS, instruction: int = 0) -> float:
+    def answer(self, prompts: float, together: int | None = None, instruction: int = 0) -> float:
         """Answers to so many prompts, so many at once, token by token."""
         if not prompts:
             return 0.0
-        rows = min(prompts, together)
+        rows = min(prompts, together or self.plan.answered_rows())
         prompt = _usual_longest(self.plan.prompts, rows) + instruction
         one = self.blocks(rows, 1, self.shape.blocks) + self.head(2 * rows)
         kept = rows * prompt * self.shape.cache_width * self.plan.facts.bytes_a_weight * self.shape.blocks

@@ -310,7 +310,6 @@ def built(config: PretrainedConfig, targets: str = "all", context: int = 0) -> S
 
 
 def _measured(model: PreTrainedModel, targets: str, context: int) -> Shape:
-    from workbench.cache import cache_width
     from workbench.models import find_blocks
     from workbench.rahf.adapters import linear_names
 
@@ -321,6 +320,9 @@ def _measured(model: PreTrainedModel, targets: str, context: int) -> Shape:
     adapted = [model.get_submodule(name) for name in linear_names(model, len(blocks), targets)]
     linear = [module for block in blocks for name, module in _linear(block)]
     sizes = [_sizes(module) for module in linear]
+    heads = getattr(text, "num_attention_heads", None) or 1
+    kept = getattr(text, "num_key_value_heads", None) or heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // heads
     count = len(blocks)
     active = sum(
         weight.numel() * (share if _of_experts(name) else 1.0)
@@ -345,7 +347,7 @@ def _measured(model: PreTrainedModel, targets: str, context: int) -> Shape:
         lora_rank=sum(sum(_sizes(module)) for module in adapted) // count,
         lora_layers=max(1, len(adapted) // count),
         traffic=round((sum(map(sum, sizes)) + expert_traffic) / count),
-        cache_width=cache_width(text),
+        cache_width=2 * int(kept) * int(head),
     )
 
 

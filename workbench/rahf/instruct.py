@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from workbench import processes
-from workbench.likelihood import couple_logps, logps_by_length, mean_logps, prompts_serve_both, score_completions
+from workbench.likelihood import couple_logps, mean_logps, prompts_serve_both, score_completions
 from workbench.models import LoadedModel
 from workbench.pairs import Pair, PreferencePairs
 from workbench.progress import Progress
@@ -43,29 +43,38 @@ class ScitTrainer(StageTrainer):
     shares = False  # whether each prompt is read once for both responses
 
     def parts(self, inputs):
-        """Pairs, each with its four sequences."""
+        """Pairs, each with its four sequences, or where a prompt is read for each: responses, under both instructions."""
         sides = inputs["sequences"]
-        longest = [max(four, key=lambda item: len(item.ids)) for four in zip(*sides, strict=True)]
-        for rows in self.cut(longest, copies=len(sides)):
-            share = len(rows) / len(longest)
-            yield {"sequences": [[side[row] for row in rows] for side in sides]} if rows else {}, share
+        if self.shares:
+            for rows in self.cut([_longest(four) for four in zip(*sides, strict=True)], copies=4):
+                yield (
+                    {"sequences": [[side[row] for row in rows] for side in sides]} if rows else {},
+                    len(rows) / len(sides[0]),
+                )
+            return
+        count = len(sides[0])
+        both = [*zip(*sides[:2], strict=True), *zip(*sides[2:], strict=True)]
+        for rows in self.cut([_longest(two) for two in both], copies=2):
+            halves = [[both[row] for row in rows if (row < count) == first] for first in (True, False)]
+            parts = [[two[place] for two in half] for half in halves for place in (0, 1)]
+            yield {"sequences": parts} if rows else {}, len(rows) / len(both)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         chosen, chosen_other, rejected, rejected_other = inputs["sequences"]
-        pad_id, device = self.loaded.boundary.pad_id, self.loaded.device
-        couples = [*zip(chosen, rejected_other, strict=True), *zip(chosen_other, rejected, strict=True)]
-        flat = [item for couple in couples for item in couple]
-        if self.shares and all(first.start > 1 for first, _ in couples):
-            scores = couple_logps(model, couples, pad_id, device)
-        elif processes.here().sharded:  # all processes must call their blocks equally often
-            scores = mean_logps(model, flat, pad_id, device).view(-1, 2)
+        fits, others = [*chosen, *rejected], [*chosen_other, *rejected_other]
+        where = (self.loaded.boundary.pad_id, self.loaded.device)
+        if self.shares and all(item.start > 1 for item in fits):
+            couples = [*zip(chosen, rejected_other, strict=True), *zip(chosen_other, rejected, strict=True)]
+            plus, minus = couple_logps(model, couples, *where).chunk(2)  # chosen and rejected under each instruction
+            match, mismatch = torch.cat([plus[:, 0], minus[:, 1]]), torch.cat([minus[:, 0], plus[:, 1]])
         else:
-            scores = logps_by_length(model, flat, pad_id, device).view(-1, 2)
-        (chosen_match, rejected_mis), (chosen_mis, rejected_match) = (half.unbind(1) for half in scores.chunk(2))
-        match = torch.cat([chosen_match, rejected_match])
-        mismatch = torch.cat([chosen_mis, rejected_mis])
+            match, mismatch = mean_logps(model, fits + others, *where).chunk(2)
         self.measured = {"gap": float((match - mismatch).detach().mean())}
         return scit_loss(match, mismatch, self.smoothing)
+
+
+def _longest(items: Sequence[Encoded]) -> Encoded:
+    return max(items, key=lambda item: len(item.ids))
 
 
 class SftTrainer(StageTrainer):
@@ -142,9 +151,8 @@ def instruct(
     )
     if config.method == "scit":
         trainer.smoothing = config.label_smoothing
-        # (a block that is computed again for its gradients keeps no keys and values)
-        alone = not (config.gradient_checkpointing or processes.here().sharded)
-        trainer.shares = alone and prompts_serve_both(loaded)
+        # blocks that are shared out among processes must be called equally often in all
+        trainer.shares = not processes.here().sharded and prompts_serve_both(loaded)
     each, place = config.steps_of("instruct", len(pairs)), config.instructed_adapters.index(adapter)
     trainer.before, trainer.after = each * place, each * (len(config.instructed_adapters) - 1 - place)
     try:
