@@ -1,8 +1,7 @@
 """``python -m workbench``: the command line."""
 
-import sys
-
+from workbench import processes
 from workbench.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.end(main())
