@@ -20,9 +20,8 @@ def test_scores_are_many_times_faster_than_the_naive_way_and_agree(monkeypatch):
     for name, value in (("PAIRS", 600), ("BLOCKS", 8), ("WIDTH", 128), ("REPEATS", 1)):
         monkeypatch.setattr(scores, name, value)
     found = scores.run("scores", QUIET)
-    assert (
-        found.details["speedup_of_the_auc_alone"] >= 8
-    )  # 19 to 30 at this size, of one timing each: the goal is the bench's
+    # of one timing each it is 19 to 30 at this size: the goal of 20 is the benchmark's
+    assert found.details["speedup_of_the_auc_alone"] >= 8
     assert found.details["largest_auc_difference"] < 0.01
     assert found.memory_over_naive is found.over_floor is found.tokens_per_second is None
 
@@ -43,7 +42,7 @@ def test_step_3_does_what_the_naive_way_does(monkeypatch, method):
     assert losses["ours"] == pytest.approx(losses["naive"], rel=1e-4)  # of the same batch, before any step
     weights = found.details["weight_bytes"]
     assert weights["naive"] == (2 if method == "scit" else 3) * weights["ours"]
-    assert found.details["speedup_with_known_targets"] > found.speedup_over_naive > 1
+    assert found.details["speedup_with_known_targets"] > 1 and found.speedup_over_naive > 1
     assert found.details["target_blocks"] == [2]
 
 
